@@ -1,0 +1,69 @@
+# Needs make, git and Python 3.11 or newer; everything else goes into .venv.
+
+HOST = 127.0.0.1
+PORT = 5000
+DATA = data
+
+# The first that runs and is new enough, since a name on the PATH may be an empty shim. `make PYTHON=…` overrides.
+PYTHON = $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
+NEW_ENOUGH = import sys; sys.exit(sys.version_info < (3, 11))
+
+RUN = .venv/bin/python -m
+# Your own pip configuration (a mirror, a proxy) is honoured: the hashes make sure of what comes.
+INSTALL = $(RUN) pip --disable-pip-version-check install --quiet
+
+.PHONY: serve test test-heavy lint bench pins clean
+
+# `exec`, so that a signal reaches the server and not a shell in between.
+serve: .venv/installed
+	@exec $(RUN) elasticpypi serve --host "$(HOST)" --port "$(PORT)" --data "$(DATA)"
+
+test: lint
+	$(RUN) pytest -m "not heavy" -n 2
+
+# Gigabytes and measurements: one at a time, so that they do not disturb each other.
+test-heavy: .venv/installed-tests
+	$(RUN) pytest -m heavy
+
+lint: .venv/installed-tests
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+	.venv/bin/lint-imports
+
+bench: .venv/installed-tests
+	$(RUN) bench.servers
+
+# The newest releases, in one resolution for every platform and every Python from 3.11 on. Each file is constrained by
+# those before it, so that all three install together.
+COMPILE = $(RUN) uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make pins"
+pins: .venv/installed-tests
+	$(COMPILE) requirements.in --output-file requirements.txt
+	$(COMPILE) requirements-local.in --output-file requirements-local.txt
+	$(COMPILE) test-requirements.in --output-file test-requirements.txt
+
+clean:
+	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: each step is done again only when what it depends on has changed.
+.venv/created:
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c '$(NEW_ENOUGH)' 2>/dev/null || { \
+		echo "elasticpypi needs Python 3.11 or newer: install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot create virtual environments: install its venv module (Debian: apt install python3-venv)" >&2; exit 1; }
+	"$(PYTHON)" -m venv --clear .venv
+	@touch $@
+
+.venv/installed: .venv/created requirements.txt requirements-local.txt
+	$(INSTALL) --require-hashes -r requirements.txt -r requirements-local.txt
+	@touch $@
+
+# The project itself, editable, so that tests find the `elasticpypi` command from any directory.
+.venv/installed-tests: .venv/installed test-requirements.txt pyproject.toml
+	$(INSTALL) --require-hashes -r test-requirements.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	$(RUN) pip check
+	@touch $@
