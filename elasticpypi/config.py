@@ -1,0 +1,431 @@
+"""What an index is told: the settings, from a JSON file and from variables, checked before anything runs.
+
+Nothing here reads the environment by itself; `handler` and `cli` hand it over. No message and no `repr` carries a
+password, and no message shows a value that somebody could have mistaken for the place of one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from elasticpypi.errors import ConfigError
+
+VARIABLE_PREFIX = "ELASTICPYPI_"
+CONFIG_VARIABLE = "ELASTICPYPI_CONFIG"  # names the file; every other variable is a key
+
+
+class Permission(StrEnum):
+    """What a principal may do, from the least to the most; each includes those before it."""
+
+    READ = "read"
+    UPLOAD = "upload"
+    ADMIN = "admin"
+
+    def includes(self, other: Permission) -> bool:
+        """Whether whoever has this permission also has the other one."""
+        order = list(Permission)
+        return order.index(self) >= order.index(other)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who may use the index with a name and a password."""
+
+    username: str
+    password: str = field(repr=False)  # plain text or a hash, see `is_hash`
+    permission: Permission = Permission.READ
+    projects: tuple[str, ...] = ("*",)  # patterns (fnmatch) of normalised project names
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The configuration of one index; docs/configuration.md explains each key."""
+
+    service: str = "elasticpypi"
+    stage: str = "dev"  # without its leading slash
+    bucket: str | None = None  # None: a directory instead of S3
+    table: str | None = None  # None: SQLite instead of DynamoDB
+    profile: str | None = None  # None: the default AWS credentials
+    username: str | None = None  # None: there is no main user yet; the local server makes one
+    password: str | None = field(default=None, repr=False)
+    overwrite: bool = False
+    users: tuple[User, ...] = ()  # further users, beside the main one
+    data: str | None = None  # directory of the local adapters; None: the command's default
+
+    @property
+    def all_users(self) -> tuple[User, ...]:
+        """The main user, who may do everything, and the further ones."""
+        if self.username is None or self.password is None:
+            return self.users
+        return (User(self.username, self.password, Permission.ADMIN), *self.users)
+
+
+# What messages show.
+_EXAMPLES: Mapping[str, object] = {
+    "service": "acme-pypi",
+    "stage": "/dev",
+    "bucket": "acme-pypi-files",
+    "table": "acme-pypi",
+    "profile": "default",
+    "username": "standard",
+    "password": "something-secretive",
+    "overwrite": False,
+    "users": [{"username": "ci", "password": "another-secret", "permission": "upload", "projects": ["acme-*"]}],
+    "data": "/var/lib/elasticpypi",
+    "permission": "upload",
+    "projects": ["acme-*"],
+}
+_USER_KEYS = ("username", "password", "permission", "projects")
+
+
+def load_settings(*, environ: Mapping[str, str], default_path: Path, local: bool = False) -> Settings:
+    """Read the settings from the file and the variables; a variable wins over the file.
+
+    The file is the one that `ELASTICPYPI_CONFIG` names, which must exist then, else `default_path` if that exists.
+    With `local` the index lies in a directory, whatever `bucket` and `table` say. Raise ConfigError for whatever is
+    unknown, missing or wrong.
+    """
+    path, in_file = _read_file(environ, default_path)
+    given = in_file | _read_variables(environ)
+    if local:
+        given = {key: value for key, value in given.items() if key not in ("bucket", "table")}
+    _check_complete(given, path)
+    settings = Settings(**{key: _READERS[key](value) for key, value in given.items()})
+    _check_usernames_differ(settings, given)
+    return settings
+
+
+def is_hash(password: str) -> bool:
+    """Whether a configured password is a hash as `elasticpypi hash-password` makes it; if not, it is plain text.
+
+    Raise ValueError with the reason where it is meant as a hash but cannot be used: taken for plain text it would
+    lock its user out, and let in whoever has read the hash.
+    """
+    if not _MEANT_AS_HASH.match(password):
+        return False
+    if scrypt := _SCRYPT.fullmatch(password):
+        _check_scrypt(*(int(number) for number in scrypt.groups()))
+    elif pbkdf2 := _PBKDF2.fullmatch(password):
+        _check_pbkdf2(*pbkdf2.groups())
+    else:
+        raise ValueError(
+            "looks like a hash but is not one that 'elasticpypi hash-password' makes "
+            "(a shell expands '$' except between single quotes)"
+        )
+    return True
+
+
+# Werkzeug's form, method:parameters$salt$digest, with the lengths that its check can match at all.
+_SCRYPT = re.compile(r"scrypt:([0-9]{1,9}):([0-9]{1,9}):([0-9]{1,9})\$[^$]+\$[0-9a-f]{128}")
+_PBKDF2 = re.compile(r"pbkdf2:(sha256|sha384|sha512):([0-9]{1,9})\$[^$]+\$([0-9a-f]+)")
+_MEANT_AS_HASH = re.compile(
+    r"scrypt:[0-9]+:[0-9]+:[0-9]|pbkdf2:\w+:[0-9]"  # also what a shell leaves of one between double quotes
+    r"|[\w-]+(:[^$]*)?\$[^$]+\$[0-9a-fA-F]{32,}\Z"  # Werkzeug's form, any method
+    r"|\$(2[abxy]|argon2\w*|apr1|[156y])\$.{20}",  # those of htpasswd and crypt(3)
+    re.ASCII,
+)
+_SCRYPT_COST = 2**20  # n * r * p; 128 MiB and 0.7 s. The default is 2**18
+_PBKDF2_ITERATIONS = 2_000_000  # 2 s. The default is 1,000,000
+
+
+def _check_scrypt(n: int, r: int, p: int) -> None:
+    # The lower bounds keep what OpenSSL refuses out as well (n < 2**(16*r), and Werkzeug's memory limit).
+    if n < 2**10 or n & (n - 1) or r < 8 or p < 1 or n * r * p > _SCRYPT_COST:
+        raise ValueError(
+            f"is a scrypt hash with parameters that cannot be used (n={n}, r={r}, p={p}; "
+            f"n is a power of two from 1024 on, r at least 8, n*r*p at most {_SCRYPT_COST})"
+        )
+
+
+def _check_pbkdf2(name: str, iterations: str, digest: str) -> None:
+    if not 1000 <= int(iterations) <= _PBKDF2_ITERATIONS:
+        raise ValueError(f"is a pbkdf2 hash with {iterations} iterations, not 1000 to {_PBKDF2_ITERATIONS}")
+    if len(digest) != 2 * hashlib.new(name).digest_size:
+        raise ValueError(f"is a pbkdf2 hash whose digest has not the length of {name}")
+
+
+# What is given, and where ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A value as it was given, under which key, and where: the path of a file or the name of a variable."""
+
+    key: str  # inside of `users`: "users[0].permission"
+    value: Any = field(repr=False)
+    source: str
+
+    @property
+    def example(self) -> str:
+        name = self.key.rpartition(".")[2].partition("[")[0]
+        return _example(name, variable=self.source == _variable(name))
+
+    def error(self, problem: str) -> ConfigError:
+        return ConfigError(f"{self.key!r} in {self.source} {problem}; write for example {self.example}")
+
+
+def _variable(key: str) -> str:
+    return VARIABLE_PREFIX + key.upper()
+
+
+def _example(key: str, *, variable: bool) -> str:
+    value = _EXAMPLES[key]
+    if not variable:
+        return f'"{key}": {json.dumps(value)}'
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"{_variable(key)}='{text}'" if " " in text else f"{_variable(key)}={text}"  # quoted as a shell wants it
+
+
+def _unknown(name: str, known: list[str], *, what: str) -> ConfigError:
+    """Return the error for a key or variable that does not exist, with the one that was probably meant."""
+    keys = {candidate.removeprefix(VARIABLE_PREFIX).lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.removeprefix(VARIABLE_PREFIX).lower(), keys, n=1)
+    if not close:
+        return ConfigError(f"{name!r} is an unknown {what}; known are {', '.join(known)}")
+    key, meant = close[0], keys[close[0]]
+    example = _example(key, variable=meant != key) if key in _EXAMPLES else f"{meant}=/etc/elasticpypi.json"
+    return ConfigError(f"{name!r} is an unknown {what}; did you mean {meant!r}, for example {example}?")
+
+
+# The file and the variables --------------------------------------------------------------------------------------
+
+
+def _read_file(environ: Mapping[str, str], default_path: Path) -> tuple[Path | None, dict[str, _Given]]:
+    """Return the file's path and what it says; None and nothing where there is no default file."""
+    named = environ.get(CONFIG_VARIABLE)
+    if named == "":
+        raise ConfigError(f"{CONFIG_VARIABLE} is empty; unset it, or set it to a file such as /etc/elasticpypi.json")
+    path = default_path if named is None else Path(named)
+    text = _read_text(path, named=named is not None)
+    if text is None:
+        return None, {}
+    document = _parse_json(text, str(path))
+    if not isinstance(document, dict):
+        raise ConfigError(f'{path} is not a JSON object; it looks for example like {{"stage": "/dev", …}}')
+    for key in document:
+        if key not in _READERS:
+            raise _unknown(key, list(_READERS), what=f"key in {path}")
+    return path, {key: _Given(key, value, str(path)) for key, value in document.items()}
+
+
+def _read_text(path: Path, *, named: bool) -> str | None:
+    try:
+        return path.read_bytes().decode("utf-8-sig")  # Windows editors put a byte order mark before it
+    except FileNotFoundError:
+        if not named:
+            return None
+        problem = f"does not exist, though {CONFIG_VARIABLE} names it; copy elasticpypi/config-example.json there"
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror}); make it a file that this process may read"
+    except UnicodeDecodeError as error:
+        problem = f"is not UTF-8 (byte {error.start + 1}); save it in that encoding"
+    # Raised here, because a UnicodeDecodeError carries the file's content with it.
+    raise ConfigError(f"the configuration file {path} {problem}")
+
+
+def _read_variables(environ: Mapping[str, str]) -> dict[str, _Given]:
+    known = {_variable(key): key for key in _READERS}
+    given = {}
+    for name in sorted(environ):
+        if not name.startswith(VARIABLE_PREFIX) or name == CONFIG_VARIABLE:
+            continue
+        if name not in known:
+            raise _unknown(name, [*known, CONFIG_VARIABLE], what="variable")
+        given[known[name]] = _Given(known[name], _from_text(known[name], environ[name]), name)
+    return given
+
+
+def _from_text(key: str, text: str) -> object:
+    """Return the JSON value that the text of a variable stands for."""
+    if key == "overwrite":
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if key == "users" and text:
+        return _parse_json(text, _variable(key))
+    return text
+
+
+def _parse_json(text: str, source: str) -> object:
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        for key, count in Counter(key for key, _ in pairs).items():
+            if count > 1:
+                raise ConfigError(f"{key!r} is given {count} times in {source}; keep one of them")
+        return dict(pairs)
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        # Some of these messages end in a piece of the text.
+        reason = error.msg.partition(":")[0].removesuffix(" at")
+        problem = f"{reason} in line {error.lineno}, column {error.colno}"
+    except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
+        problem = "it is not a plausible configuration"
+    # Raised here, because a JSONDecodeError carries the whole text with it.
+    raise ConfigError(
+        f"{source} is not JSON: {problem} (JSON has no comments and no comma after the last entry; "
+        "compare elasticpypi/config-example.json)"
+    )
+
+
+def _check_complete(given: Mapping[str, _Given], path: Path | None) -> None:
+    """Raise ConfigError for a key that is missing, given the other ones."""
+    for keys, reason in _needed(given, path):
+        for key in keys:
+            if key not in given:
+                place = "the environment" if path is None else str(path)
+                example = _example(key, variable=path is None)
+                raise ConfigError(f"{key!r} is missing in {place}, {reason}; add for example {example}")
+
+
+def _needed(given: Mapping[str, _Given], path: Path | None) -> Iterator[tuple[tuple[str, ...], str]]:
+    if "bucket" in given or "table" in given:
+        yield ("bucket", "table"), "where 'bucket' and 'table' come together or not at all"
+    if path is not None:
+        yield ("username", "password"), "which every configuration file names"
+    if "bucket" in given:
+        yield ("username", "password"), "which an index on AWS needs"
+    if "bucket" in given and path is not None:  # the file describes a deployment, too; inside of Lambda it is done
+        yield ("service", "stage", "profile"), "which a deployment to AWS needs"
+    if "username" in given or "password" in given:
+        yield ("username", "password"), "where 'username' and 'password' come together or not at all"
+
+
+# One reader for each key -----------------------------------------------------------------------------------------
+
+
+def _read_string(given: _Given) -> str:
+    value = given.value
+    if not isinstance(value, str):
+        raise given.error("is not a string")
+    if not value.strip():
+        raise given.error("is empty")
+    # Cc: control characters, which RFC 7617 bans from credentials; Cs: half a character, which UTF-8 cannot encode.
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise given.error("contains a control character (a line break, perhaps) or is not valid Unicode")
+    return value
+
+
+def _read_optional_string(given: _Given) -> str | None:
+    return None if given.value is None else _read_string(given)
+
+
+def _read_service(given: _Given) -> str:
+    return _read_matching(given, r"[A-Za-z][A-Za-z0-9-]{0,127}", _read_string(given), "letters, digits and '-'")
+
+
+def _read_stage(given: _Given) -> str:
+    # CloudFormation's rule: the stack is called <service>-<stage>.
+    return _read_matching(
+        given, r"[A-Za-z0-9-]{1,128}", _read_string(given).removeprefix("/"), "letters, digits and '-' after the slash"
+    )
+
+
+def _read_matching(given: _Given, pattern: str, value: str, allowed: str) -> str:
+    if not re.fullmatch(pattern, value):
+        raise given.error(f"is {given.value!r}, but may consist of {allowed} only")
+    return value
+
+
+def _read_username(given: _Given) -> str:
+    username = _read_string(given)
+    if ":" in username:
+        raise given.error("contains ':', which ends the username in basic authentication")
+    return username
+
+
+def _read_password(given: _Given) -> str:
+    password = _read_string(given)
+    try:
+        is_hash(password)
+    except ValueError as error:
+        raise given.error(f"{error}; make one with 'elasticpypi hash-password'") from error
+    return password
+
+
+def _read_overwrite(given: _Given) -> bool:
+    if not isinstance(given.value, bool):
+        raise given.error("is neither true nor false")
+    return given.value
+
+
+def _read_users(given: _Given) -> tuple[User, ...]:
+    if not isinstance(given.value, list):
+        raise given.error("is not a list of users")
+    return tuple(
+        _read_user(_Given(f"{given.key}[{number}]", entry, given.source)) for number, entry in enumerate(given.value)
+    )
+
+
+def _read_user(given: _Given) -> User:
+    if not isinstance(given.value, dict):
+        raise given.error("is not an object")
+    for key in given.value:
+        if key not in _USER_KEYS:
+            raise _unknown(key, list(_USER_KEYS), what=f"key in {given.key!r} in {given.source}")
+    fields = {key: _Given(f"{given.key}.{key}", value, given.source) for key, value in given.value.items()}
+    for key in ("username", "password"):
+        if key not in fields:
+            raise _Given(f"{given.key}.{key}", None, given.source).error("is missing")
+    return User(**{key: _READERS_OF_USER[key](value) for key, value in fields.items()})
+
+
+def _read_permission(given: _Given) -> Permission:
+    if given.value not in list(Permission):
+        raise given.error(f"is not one of {', '.join(Permission)}")
+    return Permission(given.value)
+
+
+# fnmatch, over what a normalised name can be: no '-' at an end and no two in a row (PEP 503).
+_PROJECTS_PATTERN = re.compile(r"(?!-)(?:[a-z0-9*?]|-(?=[^-])|\[!?[a-z0-9-]+\])+")
+
+
+def _read_projects(given: _Given) -> tuple[str, ...]:
+    if not isinstance(given.value, list) or not given.value:
+        raise given.error("is not a list of patterns")
+    for number, pattern in enumerate(given.value):
+        entry = _Given(f"{given.key}[{number}]", pattern, given.source)
+        if not _PROJECTS_PATTERN.fullmatch(_read_string(entry)):
+            raise entry.error(
+                f"is {pattern!r}, which no normalised project name can match (lowercase letters, digits, single '-', "
+                "and '*', '?', '[…]')"
+            )
+    return tuple(given.value)
+
+
+_READERS: Mapping[str, Callable[[_Given], Any]] = {
+    "service": _read_service,
+    "stage": _read_stage,
+    "bucket": _read_string,
+    "table": _read_string,
+    "profile": _read_optional_string,
+    "username": _read_username,
+    "password": _read_password,
+    "overwrite": _read_overwrite,
+    "users": _read_users,
+    "data": _read_string,
+}
+_READERS_OF_USER: Mapping[str, Callable[[_Given], Any]] = {
+    "username": _read_username,
+    "password": _read_password,
+    "permission": _read_permission,
+    "projects": _read_projects,
+}
+
+
+def _check_usernames_differ(settings: Settings, given: Mapping[str, _Given]) -> None:
+    seen = {unicodedata.normalize("NFC", settings.username)} if settings.username else set()
+    for number, user in enumerate(settings.users):
+        username = unicodedata.normalize("NFC", user.username)
+        if username in seen:
+            place = _Given(f"users[{number}].username", None, given["users"].source)
+            raise place.error(f"is {username!r}, which another user has already")
+        seen.add(username)
