@@ -18,11 +18,10 @@ from fnmatch import fnmatchcase
 
 from werkzeug.security import check_password_hash, generate_password_hash
 
-from elasticpypi.config import Permission, User, is_hash
+from elasticpypi.config import Permission, User
 from elasticpypi.errors import ConfigError, ForbiddenError
 from elasticpypi.names import NormalizedName
-
-__all__ = ["Authenticator", "Principal", "hash_password", "is_hash"]
+from elasticpypi.passwords import is_hash
 
 _REMEMBERED = 1024  # headers, of right and of wrong ones each
 _LONGEST_HEADER = 8192  # characters; about what servers accept

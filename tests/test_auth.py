@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.security import check_password_hash, generate_password_hash
 
-from elasticpypi.auth import Authenticator, Principal, hash_password, is_hash
+from elasticpypi.auth import Authenticator, Principal, hash_password
 from elasticpypi.config import Permission, User
 from elasticpypi.errors import ConfigError, ForbiddenError
 from elasticpypi.names import NormalizedName
+from elasticpypi.passwords import is_hash
 
 CHEAP = "scrypt:1024:8:1"  # 4 ms
 

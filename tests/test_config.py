@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.security import generate_password_hash
 
-from elasticpypi.config import Permission, Settings, User, is_hash, load_settings
+from elasticpypi.config import Permission, Settings, User, load_settings
 from elasticpypi.errors import ConfigError
+from elasticpypi.passwords import is_hash
 
 ROOT = Path(__file__).parents[1]
 SECRET = "tr0ub4dor&3"
