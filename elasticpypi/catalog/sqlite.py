@@ -1,0 +1,337 @@
+"""The catalog in one SQLite file (WAL mode), which several processes and threads may share.
+
+Each thread has a connection of its own. The file is made whole beside its place and then linked there, so that nobody
+ever opens half a schema. If it is replaced or removed, the next call notices and opens what is there now.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from elasticpypi.catalog import KeptPage, KnownKey
+from elasticpypi.catalog.rows import dump_content, load_content
+from elasticpypi.errors import CatalogError, ConflictError
+from elasticpypi.model import Entry, ProjectSnapshot
+from elasticpypi.names import NormalizedName
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+    CREATE TABLE entries (
+        key TEXT PRIMARY KEY,
+        project TEXT,
+        filename TEXT NOT NULL,         -- the last part of the key
+        generation INTEGER NOT NULL,
+        fingerprint TEXT NOT NULL,
+        content TEXT,                   -- catalog.rows; NULL: a tombstone
+        is_problem INTEGER NOT NULL,
+        expires INTEGER                 -- seconds since 1970, tombstones only
+    );
+    CREATE INDEX entries_by_project ON entries (project, filename) WHERE content IS NOT NULL;
+    CREATE INDEX problems ON entries (key) WHERE is_problem;
+    CREATE INDEX tombstones ON entries (expires) WHERE content IS NULL;
+    CREATE TABLE core_metadata (key TEXT PRIMARY KEY, body BLOB NOT NULL);
+    -- The root is the project called ''. A project that has gone keeps its revision, lest one repeat.
+    CREATE TABLE projects (name TEXT PRIMARY KEY, revision INTEGER NOT NULL, live INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE pages (
+        project TEXT, form TEXT, revision INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (project, form)
+    );
+    CREATE TABLE completed (at INTEGER NOT NULL);
+"""
+_ROOT = ""
+_TOMBSTONE_SECONDS = 24 * 60 * 60
+_BUSY_SECONDS = 10.0
+_KEYS_PER_READ = 1000
+_LAST_CHARACTER = "\U0010ffff"
+
+
+class SqliteCatalog:
+    """A `Catalog` in the file `path`, made if it is not there."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._connections: set[sqlite3.Connection] = set()
+        with _translated(path):
+            self._connection()
+
+    def entry(self, key: str) -> Entry:
+        with _translated(self._path):
+            row = self._connection().execute(f"{_SELECT_ENTRY} WHERE key = ?", (key,)).fetchone()
+        return _entry(row) if row else Entry(key, None)
+
+    def put(self, before: Entry, after: Entry, *, core_metadata: bytes | None = None) -> None:
+        with self._writing() as connection:
+            row = connection.execute("SELECT generation FROM entries WHERE key = ?", (after.key,)).fetchone()
+            if (row[0] if row else 0) != before.generation:
+                raise ConflictError(after.key)
+            _write_entry(connection, after, _next(before.generation))
+            if after.content != before.content:
+                _write_core_metadata(connection, after.key, core_metadata)
+                if after.project is not None:
+                    _write_project(
+                        connection, after.project, (after.content is not None) - (before.content is not None)
+                    )
+
+    def project(self, name: NormalizedName) -> ProjectSnapshot | None:
+        with self._reading() as connection:
+            revision = _revision(connection, name)
+            rows = connection.execute(
+                f"{_SELECT_ENTRY} WHERE project = ? AND content IS NOT NULL ORDER BY key", (name,)
+            ).fetchall()
+        return None if revision is None else ProjectSnapshot(name, revision, tuple(_entry(row) for row in rows))
+
+    def entries_named(self, name: NormalizedName, filename: str) -> list[Entry]:
+        with _translated(self._path):
+            rows = self._connection().execute(
+                f"{_SELECT_ENTRY} WHERE project = ? AND filename = ? AND content IS NOT NULL ORDER BY key",
+                (name, filename),
+            )
+            return [_entry(row) for row in rows]
+
+    def revision(self, name: NormalizedName) -> int | None:
+        with _translated(self._path):
+            return _revision(self._connection(), name)
+
+    def projects(self) -> tuple[int, Iterable[NormalizedName]]:
+        with self._reading() as connection:
+            revision = _root_revision(connection)
+            rows = connection.execute(
+                "SELECT name FROM projects WHERE live > 0 AND name != '' ORDER BY name"
+            ).fetchall()
+        return revision, [NormalizedName(name) for (name,) in rows]
+
+    def root_revision(self) -> int:
+        with _translated(self._path):
+            return _root_revision(self._connection())
+
+    def core_metadata(self, key: str) -> bytes | None:
+        with _translated(self._path):
+            row = self._connection().execute("SELECT body FROM core_metadata WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def known_keys(self, prefix: str = "") -> Iterator[KnownKey]:
+        after, last = "", prefix + _LAST_CHARACTER
+        while True:
+            with _translated(self._path):
+                rows = (
+                    self._connection()
+                    .execute(
+                        "SELECT key, fingerprint FROM entries WHERE content IS NOT NULL"
+                        " AND key > ? AND key >= ? AND key <= ? ORDER BY key LIMIT ?",
+                        (after, prefix, last, _KEYS_PER_READ),
+                    )
+                    .fetchall()
+                )
+            if not rows:
+                return
+            yield from (KnownKey(key, fingerprint) for key, fingerprint in rows)
+            after = rows[-1][0]
+
+    def problems(self) -> Iterator[Entry]:
+        with _translated(self._path):
+            rows = self._connection().execute(f"{_SELECT_ENTRY} WHERE is_problem ORDER BY key").fetchall()
+        return (_entry(row) for row in rows)
+
+    def page(self, name: NormalizedName | None, form: str) -> KeptPage | None:
+        with _translated(self._path):
+            row = (
+                self._connection()
+                .execute("SELECT revision, body FROM pages WHERE project = ? AND form = ?", (name or _ROOT, form))
+                .fetchone()
+            )
+        return KeptPage(*row) if row else None
+
+    def keep_page(self, name: NormalizedName | None, form: str, page: KeptPage) -> None:
+        with self._writing() as connection:
+            connection.execute(
+                "INSERT INTO pages (project, form, revision, body) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+                " SET revision = excluded.revision, body = excluded.body WHERE excluded.revision > revision",
+                (name or _ROOT, form, page.revision, page.body),
+            )
+
+    def is_complete(self) -> bool:
+        with _translated(self._path):
+            connection = self._connection()
+            if not self._local.complete:
+                self._local.complete = connection.execute("SELECT 1 FROM completed").fetchone() is not None
+            complete: bool = self._local.complete
+            return complete
+
+    def mark_complete(self) -> None:
+        with self._writing() as connection:
+            connection.execute("INSERT INTO completed (at) VALUES (?)", (int(time.time()),))
+
+    def check(self) -> None:
+        self.root_revision()
+
+    def close(self) -> None:
+        with self._lock:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+        self._local = threading.local()
+
+    def _connection(self) -> sqlite3.Connection:
+        """Return this thread's connection to the file that lies at the path now."""
+        try:
+            identity = self._path.stat().st_ino
+        except FileNotFoundError:
+            _make_database(self._path)
+            identity = self._path.stat().st_ino
+        if getattr(self._local, "identity", None) != identity:
+            self._local.connection = self._connect()
+            self._local.identity = identity
+            self._local.complete = False
+        connection: sqlite3.Connection = self._local.connection
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        # Only close() uses a connection from another thread than its own.
+        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version != _SCHEMA_VERSION:
+            connection.close()
+            raise CatalogError(
+                f"the catalog {self._path} has schema {version}, this program needs {_SCHEMA_VERSION}: "
+                "remove the file and run `elasticpypi sync`, which makes it anew from the storage"
+            )
+        # The catalog is derived: after a power cut `sync` finds what the last commits had said.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        with self._lock:
+            self._connections.add(connection)
+        return connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with _translated(self._path), _transaction(self._connection(), "BEGIN") as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with _translated(self._path), _transaction(self._connection(), "BEGIN IMMEDIATE") as connection:
+            yield connection
+
+
+_SELECT_ENTRY = "SELECT key, project, generation, fingerprint, content FROM entries"
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise CatalogError(f"the catalog {path} cannot be used now: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise CatalogError(
+            f"the catalog {path} is damaged ({error}): remove it and run `elasticpypi sync`, "
+            "which makes it anew from the storage"
+        ) from error
+    except OSError as error:
+        raise CatalogError(f"the catalog {path} cannot be reached: {error.strerror}") from error
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[sqlite3.Connection]:
+    connection.execute(begin)
+    try:
+        yield connection
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _make_database(path: Path) -> None:
+    """Make the file with its schema, unless somebody else was quicker."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".catalog-") as directory:
+        draft = Path(directory, path.name)
+        connection = sqlite3.connect(draft, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+        finally:
+            connection.close()
+        draft.chmod(0o600)
+        with path.with_name(path.name + ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                # What a removed file left in its write-ahead log must not be read into the new one.
+                for suffix in ("-wal", "-shm"):
+                    path.with_name(path.name + suffix).unlink(missing_ok=True)
+                draft.rename(path)
+
+
+def _next(counter: int) -> int:
+    return max(counter + 1, time.time_ns() // 1000)
+
+
+def _entry(row: tuple[str, str | None, int, str, str | None]) -> Entry:
+    key, project, generation, fingerprint, content = row
+    return Entry(
+        key,
+        None if project is None else NormalizedName(project),
+        generation,
+        fingerprint,
+        None if content is None else load_content(content),
+    )
+
+
+def _revision(connection: sqlite3.Connection, name: str) -> int | None:
+    row = connection.execute("SELECT revision FROM projects WHERE name = ? AND live > 0", (name,)).fetchone()
+    return row[0] if row else None
+
+
+def _root_revision(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT revision FROM projects WHERE name = ?", (_ROOT,)).fetchone()
+    return row[0] if row else 0
+
+
+def _write_entry(connection: sqlite3.Connection, entry: Entry, generation: int) -> None:
+    now = int(time.time())
+    gone = entry.content is None
+    connection.execute(
+        "INSERT OR REPLACE INTO entries (key, project, filename, generation, fingerprint, content, is_problem, expires)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            entry.key,
+            entry.project,
+            entry.key.rpartition("/")[2],
+            generation,
+            entry.fingerprint,
+            None if entry.content is None else dump_content(entry.content),
+            entry.problem is not None,
+            now + _TOMBSTONE_SECONDS if gone else None,
+        ),
+    )
+    if gone:
+        connection.execute("DELETE FROM entries WHERE content IS NULL AND expires < ?", (now,))
+
+
+def _write_core_metadata(connection: sqlite3.Connection, key: str, body: bytes | None) -> None:
+    if body is None:
+        connection.execute("DELETE FROM core_metadata WHERE key = ?", (key,))
+    else:
+        connection.execute("INSERT OR REPLACE INTO core_metadata (key, body) VALUES (?, ?)", (key, body))
+
+
+def _write_project(connection: sqlite3.Connection, name: str, difference: int) -> None:
+    """Bump a project's revision, and the root's if the project comes or goes with a `difference` in live rows."""
+    row = connection.execute("SELECT revision, live FROM projects WHERE name = ?", (name,)).fetchone()
+    revision, live = row or (0, 0)
+    now_live = live + difference
+    connection.execute(
+        "INSERT OR REPLACE INTO projects (name, revision, live) VALUES (?, ?, ?)", (name, _next(revision), now_live)
+    )
+    if name != _ROOT and bool(live) != bool(now_live):
+        _write_project(connection, _ROOT, now_live - live)
+        if not now_live:
+            connection.execute("DELETE FROM pages WHERE project = ?", (name,))

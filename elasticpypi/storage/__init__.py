@@ -1,0 +1,97 @@
+"""The storage: where the bytes lie, and the only truth.
+
+Adapters: `storage.filesystem`. Every adapter passes the same contract tests (tests/test_storage.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as it lies in the storage now."""
+
+    key: str
+    size: int  # bytes
+    fingerprint: str  # opaque; another one whenever the object was written again
+    sha256: str | None = None  # lowercase hex, where the storage itself has proven it for the whole object
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A small object that was read whole, with the fingerprint that belongs to these bytes."""
+
+    data: bytes
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """Bytes that the application sends itself; the caller closes the stream, which stands at their start."""
+
+    stream: BinaryIO
+
+
+class Incoming(Protocol):
+    """An object on its way in: written, read back for checking, then published or dropped. Invisible until then."""
+
+    stream: BinaryIO  # for reading back what was written; seekable
+
+    def write(self, data: bytes, /) -> int:
+        """Add to the end; raise StorageFullError where there is no more room."""
+
+    def publish(self, key: str, *, replacing: str | None = None) -> StoredObject:
+        """Make the bytes visible under `key`, whole, durably and once.
+
+        `replacing` is the fingerprint of the object that this one takes the place of, None where there must be none.
+        Raise ConflictError where that is not (or no longer) so.
+        """
+
+
+class Storage(Protocol):
+    """Where the bytes lie. Any method may raise StorageError when the storage cannot be reached or read.
+
+    Keys are strings of parts joined by "/". Strongly consistent: who looks after a write sees it.
+    """
+
+    def stat(self, key: str) -> StoredObject:
+        """Look at an object; raise ObjectMissingError if there is none."""
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """Yield what lies under a prefix, in the order of the keys' UTF-8 bytes, `.elasticpypi/` left out."""
+
+    def is_settled(self, obj: StoredObject) -> bool:
+        """Whether nobody is still writing the object, as far as the storage can tell."""
+
+    def open(self, obj: StoredObject) -> AbstractContextManager[BinaryIO]:
+        """Open just this object for seeking and reading.
+
+        Raise ObjectMissingError or BusyError, at the latest when the context ends, where it is gone or another one
+        now; UnreadableObjectError where this one object refuses to be read.
+        """
+
+    def upload_time(self, obj: StoredObject, sha256: str) -> datetime:
+        """Return when these bytes came to lie under this key, by the storage's own clock (aware, UTC)."""
+
+    def receive(self) -> AbstractContextManager[Incoming]:
+        """Begin an object; what is not published when the context ends leaves no trace."""
+
+    def remove_abandoned(self) -> None:
+        """Remove what uploads left behind whose process died."""
+
+    def read_document(self, key: str) -> Document:
+        """Read a small object (at most 16 MiB) whole; raise ObjectMissingError if there is none."""
+
+    def write_document(self, key: str, data: bytes, *, replacing: str | None) -> StoredObject:
+        """Write a small object under the condition that `Incoming.publish` describes."""
+
+    def download(self, key: str, fingerprint: str) -> LocalFile:
+        """Say how a client gets the bytes; raise ObjectMissingError or BusyError where they are others now."""
+
+    def check(self) -> None:
+        """Look at something small; raise StorageError if that fails."""

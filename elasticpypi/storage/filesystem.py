@@ -1,0 +1,339 @@
+"""The storage in a directory: a key is a path below it, and files may be dropped into it by hand.
+
+Beside the files lies `.elasticpypi/`, whose presence says that this is the storage and not, say, the mount point of a
+volume that is not there:
+
+    uploads/            what is still on its way in
+    first-seen/<key>    sha256 and time of the bytes under a key, because an ordinary mtime can be carried in
+    lock                held while something is replaced
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from elasticpypi.errors import (
+    BusyError,
+    ConflictError,
+    ObjectMissingError,
+    StorageError,
+    StorageFullError,
+    UnreadableObjectError,
+)
+from elasticpypi.model import format_time, parse_time
+from elasticpypi.names import RESERVED_PREFIX
+from elasticpypi.storage import Document, LocalFile, StoredObject
+
+_SETTLED_SECONDS = 1.0
+_ABANDONED_SECONDS = 60.0
+_DOCUMENT_BYTES = 16 * 2**20
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+_log = logging.getLogger(__name__)
+
+
+class FilesystemStorage:
+    """A `Storage` in the directory `root`. Symbolic links below it are not followed: they could lead out of it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+        self._own = self._root / RESERVED_PREFIX.rstrip("/")
+        self._uploads = self._own / "uploads"
+        self._first_seen = self._own / "first-seen"
+
+    def initialise(self) -> None:
+        """Make the directory a storage; for the first start only, since it would hide that a volume is not there."""
+        with _translated(self._root):
+            self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._uploads.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._first_seen.mkdir(exist_ok=True, mode=0o700)
+
+    def check(self) -> None:
+        with _translated(self._root):
+            if not self._own.is_dir():
+                raise StorageError(
+                    f"{self._root} does not look like the storage (it has no {self._own.name}/): is its volume mounted?"
+                )
+            os.scandir(self._root).close()
+
+    def stat(self, key: str) -> StoredObject:
+        path = self._path(key)
+        try:
+            with _translated(path):
+                status = path.lstat()
+        except ObjectMissingError:
+            self.check()
+            raise
+        if not stat.S_ISREG(status.st_mode) or not self._is_below(path.parent):
+            raise ObjectMissingError(key)
+        return _stored_object(key, status)
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        self.check()
+        above = prefix[: prefix.rfind("/") + 1]  # where the walk can begin
+        directory = self._root / above
+        if above.startswith(RESERVED_PREFIX) or not self._is_below(directory):
+            return iter(())
+        return self._walk(directory, above, prefix)
+
+    def is_settled(self, obj: StoredObject) -> bool:
+        try:
+            with _translated(self._path(obj.key)), self._path(obj.key).open("rb") as stream:
+                age = time.time() - os.fstat(stream.fileno()).st_ctime
+                # A ctime in the future comes of a clock that was set back; waiting for it may take years.
+                return not 0 <= age < _SETTLED_SECONDS and not _is_being_written(stream)
+        except (ObjectMissingError, StorageError):
+            return True  # looking at it again tells more
+
+    @contextmanager
+    def open(self, obj: StoredObject) -> Iterator[BinaryIO]:
+        with self._open(obj.key, obj.fingerprint) as stream:
+            yield stream
+            if _fingerprint(os.fstat(stream.fileno())) != obj.fingerprint:
+                raise BusyError(obj.key)
+
+    def upload_time(self, obj: StoredObject, sha256: str) -> datetime:
+        path = self._first_seen / obj.key
+        with _translated(path):
+            seen = _read_first_seen(path, sha256)
+            if seen is not None:
+                return seen
+            with self._locked():
+                seen = _read_first_seen(path, sha256)
+                if seen is None:
+                    seen = datetime.now(UTC)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    _write_whole(path, json.dumps({"sha256": sha256, "time": format_time(seen)}).encode())
+                return seen
+
+    @contextmanager
+    def receive(self) -> Iterator[_IncomingFile]:
+        self.check()
+        with _translated(self._uploads):
+            self._uploads.mkdir(exist_ok=True, mode=0o700)
+            descriptor, name = tempfile.mkstemp(dir=self._uploads)
+        path = Path(name)
+        try:
+            with os.fdopen(descriptor, "w+b") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX)  # tells remove_abandoned that somebody is at it
+                yield _IncomingFile(self, path, stream)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def remove_abandoned(self) -> None:
+        """Remove uploads whose process has died; those still being written are locked by it."""
+        with _translated(self._uploads):
+            for path in self._uploads.iterdir():
+                with suppress(FileNotFoundError), path.open("rb") as stream:
+                    if time.time() - path.stat().st_mtime < _ABANDONED_SECONDS:
+                        continue  # perhaps it was made just now and is not locked yet
+                    with suppress(BlockingIOError):
+                        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        path.unlink()
+
+    def read_document(self, key: str) -> Document:
+        obj = self.stat(key)
+        if obj.size > _DOCUMENT_BYTES:
+            raise UnreadableObjectError(key, f"it has {obj.size} bytes, at most {_DOCUMENT_BYTES} are read")
+        with self.open(obj) as stream:
+            return Document(stream.read(), obj.fingerprint)
+
+    def write_document(self, key: str, data: bytes, *, replacing: str | None) -> StoredObject:
+        with self.receive() as incoming:
+            incoming.write(data)
+            return incoming.publish(key, replacing=replacing)
+
+    def download(self, key: str, fingerprint: str) -> LocalFile:
+        return LocalFile(self._open(key, fingerprint))
+
+    def publish(self, draft: Path, key: str, replacing: str | None) -> StoredObject:
+        """Give a finished file its place, as `Incoming.publish` says."""
+        path = self._path(key)
+        with _translated(path):
+            _make_directory(path.parent)
+            if replacing is None:
+                self._link(draft, path, key)
+            else:
+                self._replace(draft, path, key, replacing)
+            _synchronise(path.parent)
+        return self.stat(key)
+
+    def _link(self, draft: Path, path: Path, key: str) -> None:
+        try:
+            os.link(draft, path)
+        except FileExistsError as error:
+            raise ConflictError(key) from error
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            with self._locked():
+                if os.path.lexists(path):
+                    raise ConflictError(key) from error
+                draft.rename(path)
+        else:
+            draft.unlink()
+
+    def _replace(self, draft: Path, path: Path, key: str, replacing: str) -> None:
+        with self._locked():
+            try:
+                present = self.stat(key).fingerprint
+            except ObjectMissingError:
+                present = None
+            if present != replacing:
+                raise ConflictError(key)
+            draft.replace(path)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self._own / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _path(self, key: str) -> Path:
+        if any(part in ("", ".", "..") or "\0" in part for part in key.split("/")):
+            raise ObjectMissingError(key)
+        return self._root / key
+
+    def _is_below(self, directory: Path) -> bool:
+        """Whether the way from the root to a directory leads over directories only, and no symbolic link."""
+        while directory != self._root:
+            if directory.is_symlink():
+                return False
+            directory = directory.parent
+        return True
+
+    def _open(self, key: str, fingerprint: str) -> BinaryIO:
+        if self.stat(key).fingerprint != fingerprint:
+            raise BusyError(key)
+        with _translated(self._path(key)):
+            stream = self._path(key).open("rb")
+        if _fingerprint(os.fstat(stream.fileno())) != fingerprint:
+            stream.close()
+            raise BusyError(key)
+        return stream
+
+    def _walk(self, directory: Path, above: str, prefix: str) -> Iterator[StoredObject]:
+        """Yield what lies below `directory`, whose keys begin with `above`, as far as they begin with `prefix`."""
+        try:
+            with _translated(directory), os.scandir(directory) as scan:
+                found = [(above + e.name + ("/" if e.is_dir(follow_symlinks=False) else ""), e) for e in scan]
+        except ObjectMissingError:
+            return  # removed since its parent was read
+        for key, entry in sorted(found, key=lambda item: os.fsencode(item[0])):
+            if key == RESERVED_PREFIX or not key.startswith(prefix):
+                continue
+            if not _is_text(key):
+                _log.warning("left out, because its name is not UTF-8: %r", key)
+            elif key.endswith("/"):
+                yield from self._walk(directory / entry.name, key, prefix)
+            elif entry.is_file(follow_symlinks=False):
+                with suppress(FileNotFoundError):
+                    yield _stored_object(key, entry.stat(follow_symlinks=False))
+
+
+class _IncomingFile:
+    """An `Incoming` in a file of its own below `.elasticpypi/uploads/`."""
+
+    def __init__(self, storage: FilesystemStorage, path: Path, stream: BinaryIO) -> None:
+        self._storage = storage
+        self._path = path
+        self.stream = stream
+
+    def write(self, data: bytes) -> int:
+        with _translated(self._path):
+            return self.stream.write(data)
+
+    def publish(self, key: str, *, replacing: str | None = None) -> StoredObject:
+        with _translated(self._path):
+            self.stream.flush()
+            os.fsync(self.stream.fileno())
+            self._path.chmod(0o644)
+        return self._storage.publish(self._path, key, replacing)
+
+
+def _fingerprint(status: os.stat_result) -> str:
+    # The ctime cannot be carried in: bytes exchanged under the same size and mtime are noticed.
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
+
+
+def _stored_object(key: str, status: os.stat_result) -> StoredObject:
+    return StoredObject(key, status.st_size, _fingerprint(status))
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name read from the directory is UTF-8 (others come with lone surrogates)."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_being_written(stream: BinaryIO) -> bool:
+    """Whether a process has the file open for writing, where the system tells (Linux, and only of our own files)."""
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return False
+    try:
+        fcntl.fcntl(stream, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    fcntl.fcntl(stream, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+def _read_first_seen(path: Path, sha256: str) -> datetime | None:
+    """Return the time kept for these bytes; None if there is none, which makes a damaged note mean "only now"."""
+    try:
+        note = json.loads(path.read_bytes())
+        return parse_time(note["time"]) if note["sha256"] == sha256 else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    draft = path.with_name(path.name + ".new")
+    draft.write_bytes(data)
+    draft.replace(path)
+
+
+def _make_directory(directory: Path) -> None:
+    """Make a directory, and make sure that a power cut does not take it away again."""
+    if not directory.is_dir():
+        _make_directory(directory.parent)
+        directory.mkdir(exist_ok=True)
+        _synchronise(directory.parent)
+
+
+def _synchronise(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ObjectMissingError(str(path)) from error
+    except PermissionError as error:
+        raise UnreadableObjectError(str(path), "permission denied") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFullError(f"the storage is full: make room for {path.parent}") from error
+        if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ):
+            raise ObjectMissingError(str(path)) from error
+        raise StorageError(f"{path} cannot be used: {error.strerror}") from error
