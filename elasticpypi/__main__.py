@@ -1,0 +1,5 @@
+"""`python -m elasticpypi` is `elasticpypi`."""
+
+from elasticpypi.cli.main import main
+
+main()

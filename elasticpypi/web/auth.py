@@ -1,0 +1,46 @@
+"""Basic authentication (RFC 7617) around the whole application, as WSGI middleware: nothing inside can forget it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from flask import request
+
+from elasticpypi.auth import Authenticator, Principal
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_PRINCIPAL = "elasticpypi.principal"
+_OPEN_PATHS = frozenset({"/health"})
+_CHALLENGE = 'Basic realm="elasticpypi", charset="UTF-8"'
+_REFUSAL = b"This index needs a username and a password; give them in the URL, or in a netrc file.\n"
+
+
+class BasicAuth:
+    """Lets those requests through that bear good credentials, and those for the few open paths."""
+
+    def __init__(self, app: WSGIApplication, authenticator: Authenticator) -> None:
+        self._app = app
+        self._authenticator = authenticator
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        principal = self._authenticator.authenticate(environ.get("HTTP_AUTHORIZATION"))
+        if principal is None and environ.get("PATH_INFO") not in _OPEN_PATHS:
+            headers = [
+                ("Content-Type", "text/plain; charset=utf-8"),
+                ("Content-Length", str(len(_REFUSAL))),
+                ("WWW-Authenticate", _CHALLENGE),
+                ("Cache-Control", "no-store"),
+            ]
+            start_response("401 Unauthorized", headers)
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else [_REFUSAL]
+        environ[_PRINCIPAL] = principal
+        return self._app(environ, start_response)
+
+
+def current_principal() -> Principal:
+    """Return who sends the present request, which is not for an open path."""
+    principal: Principal = request.environ[_PRINCIPAL]
+    return principal
