@@ -160,7 +160,8 @@ def parse_decisions(data: bytes) -> Decisions:
     """Read a `project.json`; raise ValueError with a sentence where it is not as it should be."""
     try:
         document = json.loads(data)
-    except ValueError as error:
+        json.dumps(document, ensure_ascii=False).encode()  # a lone surrogate, which JSON can name, fits no page
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"project.json is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise ValueError("project.json is not a JSON object")

@@ -1,7 +1,8 @@
 """The catalog in one SQLite file (WAL mode), which several processes and threads may share.
 
-Each thread has a connection of its own. The file is made whole beside its place and then linked there, so that nobody
-ever opens half a schema. If it is replaced or removed, the next call notices and opens what is there now.
+Connections are lent from a pool, to one thread at a time. The file is made whole beside its place and then moved
+there, so that nobody ever opens half a schema. If it is replaced or removed, the next call notices and opens what is
+there now.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import fcntl
 import sqlite3
 import tempfile
-import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from elasticpypi.catalog import KeptPage, KnownKey
@@ -56,15 +57,14 @@ class SqliteCatalog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._local = threading.local()
-        self._lock = threading.Lock()
-        self._connections: set[sqlite3.Connection] = set()
-        with _translated(path):
-            self._connection()
+        self._idle: deque[_Connection] = deque()
+        self._complete: int | None = None  # the file that was found to be complete
+        with self._using():
+            pass
 
     def entry(self, key: str) -> Entry:
-        with _translated(self._path):
-            row = self._connection().execute(f"{_SELECT_ENTRY} WHERE key = ?", (key,)).fetchone()
+        with self._using() as connection:
+            row = connection.execute(f"{_SELECT_ENTRY} WHERE key = ?", (key,)).fetchone()
         return _entry(row) if row else Entry(key, None)
 
     def put(self, before: Entry, after: Entry, *, core_metadata: bytes | None = None) -> None:
@@ -89,16 +89,16 @@ class SqliteCatalog:
         return None if revision is None else ProjectSnapshot(name, revision, tuple(_entry(row) for row in rows))
 
     def entries_named(self, name: NormalizedName, filename: str) -> list[Entry]:
-        with _translated(self._path):
-            rows = self._connection().execute(
+        with self._using() as connection:
+            rows = connection.execute(
                 f"{_SELECT_ENTRY} WHERE project = ? AND filename = ? AND content IS NOT NULL ORDER BY key",
                 (name, filename),
             )
             return [_entry(row) for row in rows]
 
     def revision(self, name: NormalizedName) -> int | None:
-        with _translated(self._path):
-            return _revision(self._connection(), name)
+        with self._using() as connection:
+            return _revision(connection, name)
 
     def projects(self) -> tuple[int, Iterable[NormalizedName]]:
         with self._reading() as connection:
@@ -109,44 +109,38 @@ class SqliteCatalog:
         return revision, [NormalizedName(name) for (name,) in rows]
 
     def root_revision(self) -> int:
-        with _translated(self._path):
-            return _root_revision(self._connection())
+        with self._using() as connection:
+            return _root_revision(connection)
 
     def core_metadata(self, key: str) -> bytes | None:
-        with _translated(self._path):
-            row = self._connection().execute("SELECT body FROM core_metadata WHERE key = ?", (key,)).fetchone()
+        with self._using() as connection:
+            row = connection.execute("SELECT body FROM core_metadata WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
 
     def known_keys(self, prefix: str = "") -> Iterator[KnownKey]:
         after, last = "", prefix + _LAST_CHARACTER
         while True:
-            with _translated(self._path):
-                rows = (
-                    self._connection()
-                    .execute(
-                        "SELECT key, fingerprint FROM entries WHERE content IS NOT NULL"
-                        " AND key > ? AND key >= ? AND key <= ? ORDER BY key LIMIT ?",
-                        (after, prefix, last, _KEYS_PER_READ),
-                    )
-                    .fetchall()
-                )
+            with self._using() as connection:
+                rows = connection.execute(
+                    "SELECT key, fingerprint FROM entries WHERE content IS NOT NULL"
+                    " AND key > ? AND key >= ? AND key <= ? ORDER BY key LIMIT ?",
+                    (after, prefix, last, _KEYS_PER_READ),
+                ).fetchall()
             if not rows:
                 return
             yield from (KnownKey(key, fingerprint) for key, fingerprint in rows)
             after = rows[-1][0]
 
     def problems(self) -> Iterator[Entry]:
-        with _translated(self._path):
-            rows = self._connection().execute(f"{_SELECT_ENTRY} WHERE is_problem ORDER BY key").fetchall()
+        with self._using() as connection:
+            rows = connection.execute(f"{_SELECT_ENTRY} WHERE is_problem ORDER BY key").fetchall()
         return (_entry(row) for row in rows)
 
     def page(self, name: NormalizedName | None, form: str) -> KeptPage | None:
-        with _translated(self._path):
-            row = (
-                self._connection()
-                .execute("SELECT revision, body FROM pages WHERE project = ? AND form = ?", (name or _ROOT, form))
-                .fetchone()
-            )
+        with self._using() as connection:
+            row = connection.execute(
+                "SELECT revision, body FROM pages WHERE project = ? AND form = ?", (name or _ROOT, form)
+            ).fetchone()
         return KeptPage(*row) if row else None
 
     def keep_page(self, name: NormalizedName | None, form: str, page: KeptPage) -> None:
@@ -158,12 +152,10 @@ class SqliteCatalog:
             )
 
     def is_complete(self) -> bool:
-        with _translated(self._path):
-            connection = self._connection()
-            if not self._local.complete:
-                self._local.complete = connection.execute("SELECT 1 FROM completed").fetchone() is not None
-            complete: bool = self._local.complete
-            return complete
+        with self._using() as connection:
+            if not connection.complete:
+                connection.complete = connection.execute("SELECT 1 FROM completed").fetchone() is not None
+            return connection.complete
 
     def mark_complete(self) -> None:
         with self._writing() as connection:
@@ -173,51 +165,70 @@ class SqliteCatalog:
         self.root_revision()
 
     def close(self) -> None:
-        with self._lock:
-            for connection in self._connections:
-                connection.close()
-            self._connections.clear()
-        self._local = threading.local()
+        while self._idle:
+            self._idle.pop().close()
 
-    def _connection(self) -> sqlite3.Connection:
-        """Return this thread's connection to the file that lies at the path now."""
+    @contextmanager
+    def _using(self) -> Iterator[_Connection]:
+        """Lend a connection to the file that lies at the path now."""
+        with _translated(self._path):
+            connection = self._take()
+            try:
+                yield connection
+            finally:
+                self._idle.append(connection)
+
+    def _take(self) -> _Connection:
         try:
             identity = self._path.stat().st_ino
         except FileNotFoundError:
             _make_database(self._path)
             identity = self._path.stat().st_ino
-        if getattr(self._local, "identity", None) != identity:
-            self._local.connection = self._connect()
-            self._local.identity = identity
-            self._local.complete = False
-        connection: sqlite3.Connection = self._local.connection
-        return connection
+        with suppress(IndexError):
+            while True:
+                connection = self._idle.pop()
+                if connection.identity == identity:
+                    return connection
+                connection.close()  # to a file that was replaced or removed
+        return _connect(self._path, identity)
 
-    def _connect(self) -> sqlite3.Connection:
-        # Only close() uses a connection from another thread than its own.
-        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    @contextmanager
+    def _reading(self) -> Iterator[_Connection]:
+        with self._using() as connection, _transaction(connection, "BEGIN"):
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[_Connection]:
+        with self._using() as connection, _transaction(connection, "BEGIN IMMEDIATE"):
+            yield connection
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that knows which file it was opened to, and whether that was found to be complete."""
+
+    identity: int = 0
+    complete: bool = False
+
+
+def _connect(path: Path, identity: int) -> _Connection:
+    # The pool hands a connection to one thread at a time.
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=_Connection
+    )
+    try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version != _SCHEMA_VERSION:
-            connection.close()
             raise CatalogError(
-                f"the catalog {self._path} has schema {version}, this program needs {_SCHEMA_VERSION}: "
+                f"the catalog {path} has schema {version}, this program needs {_SCHEMA_VERSION}: "
                 "remove the file and run `elasticpypi sync`, which makes it anew from the storage"
             )
         # The catalog is derived: after a power cut `sync` finds what the last commits had said.
         connection.execute("PRAGMA synchronous = NORMAL")
-        with self._lock:
-            self._connections.add(connection)
-        return connection
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with _translated(self._path), _transaction(self._connection(), "BEGIN") as connection:
-            yield connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with _translated(self._path), _transaction(self._connection(), "BEGIN IMMEDIATE") as connection:
-            yield connection
+    except BaseException:
+        connection.close()
+        raise
+    connection.identity = identity
+    return connection
 
 
 _SELECT_ENTRY = "SELECT key, project, generation, fingerprint, content FROM entries"
@@ -239,14 +250,15 @@ def _translated(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[sqlite3.Connection]:
+def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
     connection.execute(begin)
     try:
-        yield connection
+        yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def _make_database(path: Path) -> None:

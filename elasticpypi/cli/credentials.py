@@ -27,7 +27,12 @@ def with_credentials(settings: Settings, data: Path) -> tuple[Settings, bool]:
     if settings.username is not None:
         return settings, False
     path = data / _FILENAME
-    made = not path.exists() and _make(path)
+    try:
+        made = not path.exists() and _make(path)
+    except OSError as error:
+        raise ConfigError(
+            f"{data} cannot be the data directory ({error.strerror}): name with --data one that this process may write"
+        ) from error
     username, password = _read(path)
     return replace(settings, username=username, password=password), made
 
@@ -49,7 +54,10 @@ def _make(path: Path) -> bool:
 def _read(path: Path) -> tuple[str, str]:
     try:
         document = json.loads(path.read_text())
-        return str(document["username"]), str(document["password"])
+        username, password = document["username"], document["password"]
+        if not (isinstance(username, str) and username and isinstance(password, str) and password):
+            raise ValueError("username or password is empty or no string")
+        return username, password
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path} cannot be read as credentials ({error}): mend it, or remove it and have new ones made"

@@ -9,15 +9,15 @@ import signal
 import socket
 import sys
 import threading
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import click
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
+from granian.log import LogLevels
 from granian.server import Server
 
 import elasticpypi
@@ -32,54 +32,67 @@ from elasticpypi.web.app import create_app
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-_THREADS = 64
-_KILL_SECONDS = 30
+_THREADS = 128  # for each worker; they come and go, and a slow body holds one
+_CONNECTIONS = 512  # for each worker
+_HEADER_MILLISECONDS = 30_000
+_STOP_SECONDS = 30  # for requests in progress when a signal says stop
 
 
 def run_server(settings: Settings, data: Path, *, host: str, port: int, workers: int) -> None:
     """Serve until a signal says stop; requests that have begun are finished."""
     settings, made = with_credentials(settings, data)
-    open_index(settings, data=data).close()  # so that what is wrong is said once, and before anything is served
+    # What is wrong is said once, and before anything is served.
+    open_index(settings, data=data).close()
     Authenticator(settings.all_users)
-    _check_port_is_free(host, port)
     server = Server(
         "elasticpypi",
-        address=host,
+        address=_free_address(host, port),
         port=port,
         interface=Interfaces.WSGI,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_MILLISECONDS),
+        websockets=False,
         workers=workers,
         blocking_threads=_THREADS,
-        http1_settings=HTTP1Settings(),
-        websockets=False,
-        log_enabled=False,
-        workers_kill_timeout=_KILL_SECONDS,
+        backpressure=_CONNECTIONS,
+        workers_kill_timeout=_STOP_SECONDS,
+        log_level=LogLevels.error,
     )
+    # A closed terminal ends the server; granian would take it as the wish for new workers.
+    server.on_startup(partial(signal.signal, signal.SIGHUP, server.signal_handler_interrupt))
     server.on_startup(lambda: click.echo(_welcome(settings, data, host=host, port=port, made=made)))
     server.serve(target_loader=partial(build_application, settings, data), wrap_loader=False)
 
 
 def build_application(settings: Settings, data: Path) -> WSGIApplication:
     """Open the index and return the application; runs in each worker process."""
+    _follow_main_process()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
     logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it counts every change
-    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     index = open_index(settings, data=data)
     start_watching(index, data)
     return create_app(index, Authenticator(settings.all_users))
 
 
-def _end_with_parent() -> None:
-    """End this worker when the process that started it was killed: it would hold the port and serve for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_KILL_SECONDS)
-        os._exit(1)
+def _follow_main_process() -> None:
+    """Let a worker take its signals from the main process alone, and end with it however that ends."""
+    # In the terminal's process group it would get Ctrl-C twice, of which granian's workers may hang.
+    os.setpgid(0, 0)
+    main_process = multiprocessing.parent_process()
+    if main_process is not None:
+        threading.Thread(target=_stop_after, args=(main_process,), daemon=True).start()
 
 
-def _check_port_is_free(host: str, port: int) -> None:
-    """Raise ConfigError if somebody listens there: the kernel would share the port between us and another granian."""
+def _stop_after(main_process: multiprocessing.process.BaseProcess) -> None:
+    main_process.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _free_address(host: str, port: int) -> str:
+    """Return the address of a host; ConfigError if it has none, or if somebody listens there already.
+
+    The kernel would share the port between us and another granian, without a word.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -87,8 +100,9 @@ def _check_port_is_free(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         raise ConfigError(
-            f"cannot listen on {host} port {port}: {error.strerror}; choose another with --host and --port"
+            f"cannot listen on {host} port {port} ({error.strerror}); choose another with --host and --port"
         ) from error
+    return str(address[0])
 
 
 def _welcome(settings: Settings, data: Path, *, host: str, port: int, made: bool) -> str:
