@@ -200,13 +200,7 @@ class Index:
 
     def reconcile_settled(self, key: str) -> bool:
         """Do as `reconcile` if nobody is writing the object any more, and tell whether that was so."""
-        try:
-            if not self._storage.is_settled(self._storage.stat(key)):
-                return False
-        except ObjectMissingError:
-            pass
-        self.reconcile(key)
-        return True
+        return indexer.reconcile_settled(self._catalog, self._storage, key)
 
     def sync(self, *, prefix: str = "", patience_seconds: float = 0) -> SyncReport:
         """Make the catalog equal to the storage below a prefix.
@@ -214,14 +208,7 @@ class Index:
         Files that somebody is still writing are waited for as long as the patience lasts, then left as `unsettled`.
         """
         self._storage.remove_abandoned()
-        report = indexer.sync(self._catalog, self._storage, prefix=prefix)
-        until = time.monotonic() + patience_seconds
-        while report.unsettled and time.monotonic() < until:
-            time.sleep(_POLLING_SECONDS)
-            settled = [key for key in report.unsettled if self.reconcile_settled(key)]
-            report.added += settled
-            report.unsettled = [key for key in report.unsettled if key not in settled]
-        return report
+        return indexer.sync(self._catalog, self._storage, prefix=prefix, patience_seconds=patience_seconds)
 
     def find_drift(self, *, patience_seconds: float = 0) -> SyncReport:
         """Tell where catalog and storage differ, and change nothing.

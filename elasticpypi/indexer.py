@@ -6,6 +6,7 @@ import hashlib
 import heapq
 import itertools
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,7 @@ from elasticpypi.storage import Storage, StoredObject
 # Raise it when other things are read out of objects than before: `sync` then reads all of them again.
 _READING = 1
 _ATTEMPTS = 100
+_POLLING_SECONDS = 0.1
 _log = logging.getLogger(__name__)
 
 
@@ -198,20 +200,24 @@ def _quarantined(problem: str) -> Decisions:
 
 def _keep_ours(catalog: Catalog, storage: Storage, project: NormalizedName, leaving: str) -> None:
     """Write a `project.json` when a project's last file goes, so that the name stays ours when the catalog is lost."""
-    snapshot = catalog.project(project)
-    if snapshot is not None and any(entry.key != leaving for entry in snapshot.entries):
+    if catalog.has_files(project, besides=leaving):
         return
     key = decisions_key(project)
-    with suppress(ConflictError):  # somebody else has just done so
+    with suppress(ConflictError, ObjectMissingError):  # somebody else has just done so, or has just undone it
         storage.write_document(key, format_decisions(Decisions()), replacing=None)
     reconcile(catalog, storage, key)
 
 
-def sync(catalog: Catalog, storage: Storage, *, prefix: str = "", check: bool = False) -> SyncReport:
+def sync(
+    catalog: Catalog, storage: Storage, *, prefix: str = "", check: bool = False, patience_seconds: float = 0
+) -> SyncReport:
     """Make the catalog equal to the storage below a prefix; with `check` only report in what they differ.
 
-    Lists both sides in order, in constant memory, and hands the keys that differ to `reconcile`.
+    Lists both sides in order, in constant memory, and hands the keys that differ to `reconcile`. Files that somebody is
+    still writing are waited for as long as the patience lasts, then left as `unsettled`: what has never been whole is
+    not missing.
     """
+    identity = catalog.identity()
     report = SyncReport()
     for row, obj in _side_by_side(catalog, storage, prefix):
         if row is not None and obj is not None and row.fingerprint == _seen(obj):
@@ -220,9 +226,30 @@ def sync(catalog: Catalog, storage: Storage, *, prefix: str = "", check: bool = 
             report.unsettled.append(obj.key)
         else:
             _repair(catalog, storage, row, obj, check=check, report=report)
-    if not (prefix or check or report.failed):
-        catalog.mark_complete()
+    if not check:
+        _wait_for_unsettled(catalog, storage, report, time.monotonic() + patience_seconds)
+        if not (prefix or report.failed):
+            catalog.mark_complete(identity)
     return report
+
+
+def _wait_for_unsettled(catalog: Catalog, storage: Storage, report: SyncReport, until: float) -> None:
+    while report.unsettled and time.monotonic() < until:
+        time.sleep(_POLLING_SECONDS)
+        settled = [key for key in report.unsettled if reconcile_settled(catalog, storage, key)]
+        report.added += settled
+        report.unsettled = [key for key in report.unsettled if key not in settled]
+
+
+def reconcile_settled(catalog: Catalog, storage: Storage, key: str) -> bool:
+    """Do as `reconcile` if nobody is writing the object any more, and tell whether that was so."""
+    try:
+        if not storage.is_settled(storage.stat(key)):
+            return False
+    except ObjectMissingError:
+        pass  # and nobody is
+    reconcile(catalog, storage, key)
+    return True
 
 
 def _side_by_side(

@@ -51,6 +51,9 @@ class Catalog(Protocol):
     def entries_named(self, name: NormalizedName, filename: str) -> list[Entry]:
         """Return the live rows of a project whose key ends in this filename, sorted by key."""
 
+    def has_files(self, name: NormalizedName, *, besides: str) -> bool:
+        """Whether a project has a live row of a file, listed or rejected, under another key; one small read."""
+
     def revision(self, name: NormalizedName) -> int | None:
         """Return a project's revision with one small read; None if the project has no live row."""
 
@@ -75,11 +78,14 @@ class Catalog(Protocol):
     def keep_page(self, name: NormalizedName | None, form: str, page: KeptPage) -> None:
         """Keep a page, unless one of a later revision is kept already."""
 
+    def identity(self) -> str:
+        """Return what tells this catalog from one that takes its place."""
+
     def is_complete(self) -> bool:
         """Whether a full `sync` has come to its end on this catalog: only then does "not there" mean anything."""
 
-    def mark_complete(self) -> None:
-        """Remember that a full `sync` has come to its end."""
+    def mark_complete(self, identity: str) -> None:
+        """Remember that a full `sync` has come to its end, unless the catalog is no longer that on which it began."""
 
     def check(self) -> None:
         """Read something small; raise CatalogError if that fails."""

@@ -20,7 +20,7 @@ from elasticpypi.catalog import KeptPage, KnownKey
 from elasticpypi.catalog.rows import dump_content, load_content
 from elasticpypi.errors import CatalogError, ConflictError
 from elasticpypi.model import Entry, ProjectSnapshot
-from elasticpypi.names import NormalizedName
+from elasticpypi.names import NormalizedName, decisions_key
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -43,7 +43,8 @@ _SCHEMA = """
     CREATE TABLE pages (
         project TEXT, form TEXT, revision INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (project, form)
     );
-    CREATE TABLE completed (at INTEGER NOT NULL);
+    CREATE TABLE self (identity TEXT NOT NULL, is_complete INTEGER NOT NULL);
+    INSERT INTO self VALUES (hex(randomblob(16)), 0);
 """
 _ROOT = ""
 _TOMBSTONE_SECONDS = 24 * 60 * 60
@@ -56,7 +57,7 @@ class SqliteCatalog:
     """A `Catalog` in the file `path`, made if it is not there."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = path.absolute()
         self._idle: deque[_Connection] = deque()
         self._complete: int | None = None  # the file that was found to be complete
         with self._using():
@@ -95,6 +96,14 @@ class SqliteCatalog:
                 (name, filename),
             )
             return [_entry(row) for row in rows]
+
+    def has_files(self, name: NormalizedName, *, besides: str) -> bool:
+        with self._using() as connection:
+            row = connection.execute(
+                "SELECT 1 FROM entries WHERE project = ? AND content IS NOT NULL AND key NOT IN (?, ?) LIMIT 1",
+                (name, besides, decisions_key(name)),
+            ).fetchone()
+        return row is not None
 
     def revision(self, name: NormalizedName) -> int | None:
         with self._using() as connection:
@@ -151,15 +160,20 @@ class SqliteCatalog:
                 (name or _ROOT, form, page.revision, page.body),
             )
 
+    def identity(self) -> str:
+        with self._using() as connection:
+            identity: str = connection.execute("SELECT identity FROM self").fetchone()[0]
+            return identity
+
     def is_complete(self) -> bool:
         with self._using() as connection:
             if not connection.complete:
-                connection.complete = connection.execute("SELECT 1 FROM completed").fetchone() is not None
+                connection.complete = bool(connection.execute("SELECT is_complete FROM self").fetchone()[0])
             return connection.complete
 
-    def mark_complete(self) -> None:
+    def mark_complete(self, identity: str) -> None:
         with self._writing() as connection:
-            connection.execute("INSERT INTO completed (at) VALUES (?)", (int(time.time()),))
+            connection.execute("UPDATE self SET is_complete = 1 WHERE identity = ?", (identity,))
 
     def check(self) -> None:
         self.root_revision()
@@ -211,9 +225,13 @@ class _Connection(sqlite3.Connection):
 
 
 def _connect(path: Path, identity: int) -> _Connection:
-    # The pool hands a connection to one thread at a time.
     connection = sqlite3.connect(
-        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=_Connection
+        f"{path.as_uri()}?mode=rw",  # not rwc: if the file has just gone, an empty one would be no catalog
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,  # the pool hands a connection to one thread at a time
+        factory=_Connection,
     )
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]

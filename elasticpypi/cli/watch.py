@@ -22,6 +22,7 @@ from elasticpypi.names import parse_key
 _TICK_MS = 250  # how often files that were still being written are looked at again
 _DEBOUNCE_MS = 200
 _RETRY_SECONDS = 1.0
+_SETTLING_SECONDS = 3.0  # for files that are being written while a new catalog is filled
 _SYNC_SECONDS = 15 * 60.0  # should the system lose an event
 _log = logging.getLogger(__name__)
 
@@ -129,7 +130,9 @@ class _Changes:
                 self._reported[key] = str(error)
 
     def _sync(self, prefix: str) -> None:
-        report = self._index.sync(prefix=prefix)
+        # A new catalog is not taken for complete while it may lack files that were stored just now.
+        patience = 0.0 if self._index.is_complete() else _SETTLING_SECONDS
+        report = self._index.sync(prefix=prefix, patience_seconds=patience)
         self._pending.update(report.unsettled)
         if report.drift:
             _log.info(

@@ -15,6 +15,7 @@ import fcntl
 import json
 import logging
 import os
+import signal
 import stat
 import tempfile
 import time
@@ -83,6 +84,8 @@ class FilesystemStorage:
         self.check()
         above = prefix[: prefix.rfind("/") + 1]  # where the walk can begin
         directory = self._root / above
+        if above and not _is_key(above[:-1]):
+            return iter(())
         if above.startswith(RESERVED_PREFIX) or not self._is_below(directory):
             return iter(())
         return self._walk(directory, above, prefix)
@@ -106,16 +109,15 @@ class FilesystemStorage:
     def upload_time(self, obj: StoredObject, sha256: str) -> datetime:
         path = self._first_seen / obj.key
         with _translated(path):
-            seen = _read_first_seen(path, sha256)
-            if seen is not None:
-                return seen
-            with self._locked():
-                seen = _read_first_seen(path, sha256)
-                if seen is None:
-                    seen = datetime.now(UTC)
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    _write_whole(path, json.dumps({"sha256": sha256, "time": format_time(seen)}).encode())
-                return seen
+            times = _read_first_seen(path)
+            if sha256 not in times:
+                with self._locked():
+                    times = _read_first_seen(path)
+                    if sha256 not in times:
+                        times[sha256] = format_time(datetime.now(UTC))
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        _write_whole(path, json.dumps(times).encode())
+            return parse_time(times[sha256])
 
     @contextmanager
     def receive(self) -> Iterator[_IncomingFile]:
@@ -124,16 +126,19 @@ class FilesystemStorage:
             self._uploads.mkdir(exist_ok=True, mode=0o700)
             descriptor, name = tempfile.mkstemp(dir=self._uploads)
         path = Path(name)
+        stream = os.fdopen(descriptor, "w+b")
         try:
-            with os.fdopen(descriptor, "w+b") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX)  # tells remove_abandoned that somebody is at it
-                yield _IncomingFile(self, path, stream)
+            fcntl.flock(stream, fcntl.LOCK_EX)  # tells remove_abandoned that somebody is at it
+            yield _IncomingFile(self, path, stream)
         finally:
             path.unlink(missing_ok=True)
+            with suppress(OSError):  # what a full volume did not take is dropped; what is published has been flushed
+                stream.close()
 
     def remove_abandoned(self) -> None:
         """Remove uploads whose process has died; those still being written are locked by it."""
-        with _translated(self._uploads):
+        self.check()
+        with suppress(ObjectMissingError), _translated(self._uploads):
             for path in self._uploads.iterdir():
                 with suppress(FileNotFoundError), path.open("rb") as stream:
                     if time.time() - path.stat().st_mtime < _ABANDONED_SECONDS:
@@ -160,6 +165,8 @@ class FilesystemStorage:
     def publish(self, draft: Path, key: str, replacing: str | None) -> StoredObject:
         """Give a finished file its place, as `Incoming.publish` says."""
         path = self._path(key)
+        if not self._is_below(path.parent):
+            raise StorageError(f"{path.parent} leads over a symbolic link, which is not followed: make it a directory")
         with _translated(path):
             _make_directory(path.parent)
             if replacing is None:
@@ -201,7 +208,7 @@ class FilesystemStorage:
             yield
 
     def _path(self, key: str) -> Path:
-        if any(part in ("", ".", "..") or "\0" in part for part in key.split("/")):
+        if not _is_key(key):
             raise ObjectMissingError(key)
         return self._root / key
 
@@ -262,6 +269,11 @@ class _IncomingFile:
         return self._storage.publish(self._path, key, replacing)
 
 
+def _is_key(key: str) -> bool:
+    """Whether a key names a path below the root."""
+    return not any(part in ("", ".", "..") or "\0" in part for part in key.split("/"))
+
+
 def _fingerprint(status: os.stat_result) -> str:
     # The ctime cannot be carried in: bytes exchanged under the same size and mtime are noticed.
     return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
@@ -284,6 +296,8 @@ def _is_being_written(stream: BinaryIO) -> bool:
     """Whether a process has the file open for writing, where the system tells (Linux, and only of our own files)."""
     if not hasattr(fcntl, "F_SETLEASE"):
         return False
+    # Whoever opens it while we hold the lease has the kernel send us a signal: not SIGIO, which would end us.
+    fcntl.fcntl(stream, fcntl.F_SETSIG, signal.SIGURG)
     try:
         fcntl.fcntl(stream, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
@@ -292,13 +306,13 @@ def _is_being_written(stream: BinaryIO) -> bool:
     return False
 
 
-def _read_first_seen(path: Path, sha256: str) -> datetime | None:
-    """Return the time kept for these bytes; None if there is none, which makes a damaged note mean "only now"."""
+def _read_first_seen(path: Path) -> dict[str, str]:
+    """Return sha256 -> time of all bytes seen under a key; a damaged note is none, which means "only now"."""
     try:
         note = json.loads(path.read_bytes())
-        return parse_time(note["time"]) if note["sha256"] == sha256 else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
+        return {sha256: format_time(parse_time(time)) for sha256, time in note.items()}
+    except (FileNotFoundError, ValueError, AttributeError, TypeError):
+        return {}
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -1,0 +1,581 @@
+"""The contract of `Catalog`, on every adapter; then what SQLite alone can meet."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from elasticpypi.catalog import Catalog, KeptPage, KnownKey
+from elasticpypi.catalog.sqlite import SqliteCatalog
+from elasticpypi.errors import CatalogError, ConflictError
+from elasticpypi.model import Decisions, Entry, File, ProjectSnapshot, Rejection, Status
+from elasticpypi.names import Kind, NormalizedName
+
+ACME, ZETA = NormalizedName("acme"), NormalizedName("zeta")
+FUTURE = 32503680000_000000  # the year 3000 in µs
+FILE = File(
+    filename="acme-1-py3-none-any.whl",
+    version="1",
+    kind=Kind.WHEEL,
+    size=5,
+    sha256="ab" * 32,
+    upload_time=datetime(2026, 1, 2, 3, 4, 5, 678901, UTC),
+    requires_python=">=3.9, é",
+    core_metadata_sha256="cd" * 32,
+)
+OTHER_FILE = replace(FILE, sha256="ef" * 32, requires_python=None, core_metadata_sha256=None)
+REJECTION = Rejection("acme-1-py3-none-any.whl", "no zip")
+DECISIONS = Decisions(Status.DEPRECATED, "use zeta", {"1": "", "acme-2.zip": "é"}, {"acme-3.zip": "00" * 32}, "broken")
+CONTENTS: list[File | Rejection | Decisions] = [FILE, OTHER_FILE, REJECTION, DECISIONS, Decisions()]
+KEY = "acme/acme-1-py3-none-any.whl"
+
+
+def now() -> int:
+    return time.time_ns() // 1000
+
+
+def put(
+    catalog: Catalog,
+    key: str,
+    content: File | Rejection | Decisions | None = FILE,
+    *,
+    project: NormalizedName | None = ACME,
+    fingerprint: str = "f",
+    core_metadata: bytes | None = None,
+) -> Entry:
+    """Write a row as it is now, and return what the catalog then says."""
+    before = catalog.entry(key)
+    after = Entry(key, project, before.generation, fingerprint, content)
+    catalog.put(before, after, core_metadata=core_metadata)
+    return catalog.entry(key)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "catalog.sqlite"
+
+
+def open_sqlite(tmp_path: Path) -> Catalog:
+    return SqliteCatalog(tmp_path / "catalog.sqlite")
+
+
+ADAPTERS = [pytest.param(open_sqlite, id="sqlite")]
+
+
+@pytest.fixture(params=ADAPTERS)
+def open_catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Catalog]]:
+    """Open the same catalog again and again."""
+    opened: list[Catalog] = []
+
+    def open_again() -> Catalog:
+        opened.append(request.param(tmp_path))
+        return opened[-1]
+
+    yield open_again
+    for catalog in opened:
+        catalog.close()
+
+
+@pytest.fixture
+def catalog(open_catalog: Callable[[], Catalog]) -> Catalog:
+    return open_catalog()
+
+
+def test_a_new_catalog_knows_nothing(catalog: Catalog) -> None:
+    catalog.check()
+    assert catalog.entry(KEY) == Entry(KEY, None, 0, "", None)
+    assert catalog.project(ACME) is None
+    assert catalog.revision(ACME) is None
+    assert catalog.entries_named(ACME, FILE.filename) == []
+    assert catalog.projects()[0] == catalog.root_revision() == 0
+    assert list(catalog.projects()[1]) == []
+    assert catalog.core_metadata(KEY) is None
+    assert list(catalog.known_keys()) == []
+    assert list(catalog.problems()) == []
+    assert catalog.page(ACME, "html") is None
+    assert not catalog.is_complete()
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+def test_a_row_is_kept_as_it_is(
+    open_catalog: Callable[[], Catalog], catalog: Catalog, content: File | Rejection | Decisions
+) -> None:
+    entry = put(catalog, KEY, content, fingerprint="1:x-y")
+    assert entry == Entry(KEY, ACME, entry.generation, "1:x-y", content)
+    assert open_catalog().entry(KEY) == entry
+
+
+def test_a_row_without_a_project_is_kept(catalog: Catalog) -> None:
+    entry = put(catalog, "x.whl", Rejection("x.whl", "no name"), project=None)
+    assert entry == Entry("x.whl", None, entry.generation, "f", Rejection("x.whl", "no name"))
+    assert (catalog.root_revision(), list(catalog.projects()[1])) == (0, [])
+
+
+def test_a_row_is_replaced_only_as_it_was_read(catalog: Catalog) -> None:
+    none = catalog.entry(KEY)
+    first = put(catalog, KEY)
+    revision, root = catalog.revision(ACME), catalog.root_revision()
+    for stale in (none, replace(first, generation=first.generation - 1), replace(first, generation=0)):
+        with pytest.raises(ConflictError) as caught:
+            catalog.put(stale, replace(first, content=REJECTION), core_metadata=b"never")
+        assert caught.value.key == KEY
+    assert catalog.entry(KEY) == first
+    assert catalog.core_metadata(KEY) is None
+    assert (catalog.revision(ACME), catalog.root_revision()) == (revision, root)
+    catalog.put(first, replace(first, content=REJECTION))
+    assert catalog.entry(KEY).content == REJECTION
+
+
+def test_a_tombstone_is_a_row_too(catalog: Catalog) -> None:
+    none = catalog.entry(KEY)
+    catalog.put(none, Entry(KEY, ACME))
+    tombstone = catalog.entry(KEY)
+    assert tombstone == Entry(KEY, ACME, tombstone.generation, "", None)
+    with pytest.raises(ConflictError):
+        catalog.put(none, Entry(KEY, ACME, content=FILE))
+    assert (catalog.project(ACME), catalog.root_revision()) == (None, 0)
+    assert list(catalog.known_keys()) == []
+    assert put(catalog, KEY).generation > tombstone.generation
+
+
+@pytest.mark.parametrize("content", [FILE, REJECTION, DECISIONS])
+def test_a_row_that_goes_leaves_a_tombstone_only(catalog: Catalog, content: File | Rejection | Decisions) -> None:
+    alive = put(catalog, KEY, content, core_metadata=b"m")
+    tombstone = put(catalog, KEY, None, fingerprint="")
+    assert tombstone == Entry(KEY, ACME, tombstone.generation, "", None)
+    assert tombstone.generation > alive.generation
+    assert catalog.core_metadata(KEY) is None
+    assert catalog.project(ACME) is None
+    assert catalog.revision(ACME) is None
+    assert catalog.entries_named(ACME, FILE.filename) == []
+    assert [*catalog.problems(), *catalog.known_keys(), *catalog.projects()[1]] == []
+
+
+def test_generations_are_times_that_never_repeat(catalog: Catalog) -> None:
+    early = now()
+    generations = [put(catalog, KEY, content).generation for content in (FILE, FILE, None, None, FILE) * 10]
+    assert early <= generations[0]
+    assert generations[-1] <= now() + len(generations)
+    assert generations == sorted(set(generations))
+
+
+def test_a_revision_moves_if_the_content_differs_and_only_then(catalog: Catalog) -> None:
+    early = now()
+    put(catalog, KEY, FILE, fingerprint="1")
+    first = catalog.revision(ACME)
+    assert first is not None
+    assert early <= first <= now()
+    put(catalog, KEY, FILE, fingerprint="2")
+    assert catalog.revision(ACME) == first
+    put(catalog, "acme/none.whl", None)
+    assert catalog.revision(ACME) == first
+    revisions = [first]
+    changes: list[tuple[str, File | Rejection | Decisions | None]] = [
+        (KEY, replace(FILE, size=6)),
+        (KEY, REJECTION),
+        (KEY, replace(REJECTION, reason="other")),
+        ("acme/project.json", Decisions()),
+        ("acme/project.json", Decisions(problem="unreadable")),
+        ("acme/project.json", None),
+    ]
+    for key, content in changes:
+        put(catalog, key, content)
+        revision = catalog.revision(ACME)
+        assert revision is not None
+        revisions.append(revision)
+    assert revisions == sorted(set(revisions))
+
+
+def test_projects_have_revisions_of_their_own(catalog: Catalog) -> None:
+    put(catalog, KEY)
+    revision = catalog.revision(ACME)
+    put(catalog, "zeta/zeta-1.zip", project=ZETA)
+    put(catalog, "zeta/zeta-2.zip", project=ZETA)
+    assert catalog.revision(ACME) == revision
+
+
+def test_a_revision_never_repeats_although_the_project_was_gone(catalog: Catalog) -> None:
+    revisions: list[int] = []
+    for _ in range(3):
+        put(catalog, KEY)
+        revisions.append(catalog.revision(ACME) or 0)
+        put(catalog, KEY, None)
+    assert revisions == sorted(set(revisions))
+    assert revisions[0] > 0
+
+
+def test_the_revision_of_the_root_moves_when_a_project_comes_or_goes_and_only_then(catalog: Catalog) -> None:
+    seen: list[tuple[bool, list[str]]] = []
+    root = 0
+    changes: list[tuple[str, NormalizedName, File | Rejection | Decisions | None]] = [
+        (KEY, ACME, FILE),
+        (KEY, ACME, OTHER_FILE),
+        ("acme-1.zip", ACME, FILE),
+        ("zeta/project.json", ZETA, DECISIONS),
+        (KEY, ACME, None),
+        ("acme-1.zip", ACME, None),
+        ("acme-1.zip", ACME, REJECTION),
+        ("zeta/project.json", ZETA, None),
+    ]
+    for key, project, content in changes:
+        put(catalog, key, content, project=project)
+        revision, names = catalog.projects()
+        assert revision == catalog.root_revision() >= root
+        seen.append((revision > root, list(names)))
+        root = revision
+    assert seen == [
+        (True, ["acme"]),
+        (False, ["acme"]),
+        (False, ["acme"]),
+        (True, ["acme", "zeta"]),
+        (False, ["acme", "zeta"]),
+        (True, ["zeta"]),
+        (True, ["acme", "zeta"]),
+        (True, ["acme"]),
+    ]
+    assert root <= now()
+
+
+def test_a_project_is_all_its_live_rows_by_key(catalog: Catalog) -> None:
+    keys = ["é/acme-1.zip", "acme/acme-1.zip", "acme-1.zip", "acme/gone.zip", "acme/project.json"]
+    entries = {key: put(catalog, key, DECISIONS if key.endswith("json") else FILE) for key in keys}
+    put(catalog, "acme/gone.zip", None)
+    put(catalog, "zeta/acme-1.zip", project=ZETA)
+    live = ("acme-1.zip", "acme/acme-1.zip", "acme/project.json", "é/acme-1.zip")
+    revision = catalog.revision(ACME)
+    assert revision is not None
+    assert catalog.project(ACME) == ProjectSnapshot(ACME, revision, tuple(entries[key] for key in live))
+
+
+def test_rows_are_found_by_the_last_part_of_their_key(catalog: Catalog) -> None:
+    keys = ["b/acme-1.zip", "acme-1.zip", "a/b/acme-1.zip", "a/acme-1.zip"]
+    entries = {key: put(catalog, key) for key in keys}
+    put(catalog, "a/acme-1.zip", None)
+    put(catalog, "c/xacme-1.zip")
+    put(catalog, "z/acme-1.zip", project=ZETA)
+    found = catalog.entries_named(ACME, "acme-1.zip")
+    assert found == [entries[key] for key in ("a/b/acme-1.zip", "acme-1.zip", "b/acme-1.zip")]
+
+
+AWKWARD = ["a-b/x", "a.b/x", "a/b", "a/b/c", "a/bc", "ab", "B", "é", "\uffff", "\U0001f600", "\U0001f600/x", "x%_*?[a]"]
+
+
+def test_known_keys_come_in_the_order_of_their_bytes(catalog: Catalog) -> None:
+    for key in AWKWARD:
+        put(catalog, key, fingerprint=f"of {key}")
+    put(catalog, "aa", None)
+    ordered = sorted(AWKWARD, key=str.encode)
+    assert list(catalog.known_keys()) == [KnownKey(key, f"of {key}") for key in ordered]
+
+
+@pytest.mark.parametrize("prefix", ["", "a", "a/", "a/b", "a-", "é", "\U0001f600", "x%", "A", "zz", "\uffff"])
+def test_known_keys_are_those_with_the_prefix(catalog: Catalog, prefix: str) -> None:
+    for key in AWKWARD:
+        put(catalog, key)
+    expected = sorted((key for key in AWKWARD if key.startswith(prefix)), key=str.encode)
+    assert [known.key for known in catalog.known_keys(prefix)] == expected
+
+
+def test_thousands_of_known_keys_are_read_while_rows_change(catalog: Catalog) -> None:
+    keys = [f"p/{number:05}" for number in range(2101)]
+    for key in keys:
+        catalog.put(catalog.entry(key), Entry(key, ACME, content=REJECTION))
+    put(catalog, "q/1")
+    assert [known.key for known in catalog.known_keys("p/")] == keys
+    known = catalog.known_keys()
+    begun = [next(known).key]
+    put(catalog, keys[0], None)
+    put(catalog, keys[-1], None)
+    put(catalog, "p/99999")
+    begun += [each.key for each in known]
+    assert begun == [*keys[:-1], "p/99999", "q/1"]
+
+
+def test_problems_are_rejections_and_unreadable_decisions(catalog: Catalog) -> None:
+    put(catalog, "fine.zip")
+    put(catalog, "zeta/project.json", Decisions(), project=ZETA)
+    decisions = put(catalog, "acme/project.json", DECISIONS)
+    nameless = put(catalog, "x.whl", Rejection("x.whl", "no name"), project=None)
+    rejected = put(catalog, KEY, REJECTION)
+    assert list(catalog.problems()) == [rejected, decisions, nameless]
+    put(catalog, "x.whl", None, project=None)
+    put(catalog, KEY, FILE)
+    assert list(catalog.problems()) == [decisions]
+
+
+@pytest.mark.parametrize("body", [b"Name: acme\r\n\r\n\xff\x00", b"", b"x" * 2**20])
+def test_core_metadata_is_kept_byte_for_byte(catalog: Catalog, body: bytes) -> None:
+    put(catalog, KEY, FILE, core_metadata=body)
+    assert catalog.core_metadata(KEY) == body
+    put(catalog, KEY, FILE, fingerprint="touched")
+    assert catalog.core_metadata(KEY) == body
+    assert catalog.core_metadata("other") is None
+
+
+def test_core_metadata_goes_with_the_content_it_belongs_to(catalog: Catalog) -> None:
+    put(catalog, KEY, FILE, core_metadata=b"old")
+    put(catalog, KEY, replace(FILE, size=6), core_metadata=b"new")
+    assert catalog.core_metadata(KEY) == b"new"
+    put(catalog, KEY, OTHER_FILE)
+    assert catalog.core_metadata(KEY) is None
+
+
+@pytest.mark.parametrize("name", [None, ACME])
+def test_pages_never_go_back(catalog: Catalog, name: NormalizedName | None) -> None:
+    put(catalog, KEY)
+    old, new = KeptPage(5, b"old\x00"), KeptPage(FUTURE, b"new")
+    catalog.keep_page(name, "html", old)
+    assert catalog.page(name, "html") == old
+    catalog.keep_page(name, "html", new)
+    catalog.keep_page(name, "html", old)
+    assert catalog.page(name, "html") == new
+    assert catalog.page(name, "json") is None
+    assert catalog.page(ZETA, "html") is None
+
+
+def test_the_pages_of_root_and_projects_are_apart(catalog: Catalog) -> None:
+    pages = {(name, form): KeptPage(1, f"{name} {form}".encode()) for name in (None, ACME) for form in ("a", "b")}
+    for (name, form), page in pages.items():
+        catalog.keep_page(name, form, page)
+    assert {(name, form): catalog.page(name, form) for name, form in pages} == pages
+
+
+def test_a_page_is_kept_whatever_the_revision_is_now(catalog: Catalog) -> None:
+    put(catalog, KEY)
+    page = KeptPage(catalog.revision(ACME) or 0, b"page")
+    catalog.keep_page(ACME, "html", page)
+    put(catalog, KEY, OTHER_FILE)
+    assert catalog.page(ACME, "html") == page
+
+
+def test_a_catalog_is_complete_once_it_was_said(open_catalog: Callable[[], Catalog], catalog: Catalog) -> None:
+    other = open_catalog()
+    assert not other.is_complete()
+    catalog.mark_complete(catalog.identity())
+    catalog.mark_complete(catalog.identity())
+    assert [catalog.is_complete(), other.is_complete(), open_catalog().is_complete()] == [True, True, True]
+
+
+def test_a_catalog_is_not_complete_because_another_one_is(catalog: Catalog) -> None:
+    catalog.mark_complete("of another")
+    assert not catalog.is_complete()
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ([], False),
+        ([KEY], False),
+        ([KEY, "acme/project.json"], False),
+        ([KEY, "flat/acme-1.zip"], True),
+    ],
+)
+def test_other_files_of_a_project_are_found(catalog: Catalog, keys: list[str], expected: bool) -> None:
+    for key in keys:
+        put(catalog, key)
+    assert catalog.has_files(ACME, besides=KEY) is expected
+
+
+def test_of_many_threads_that_write_a_row_one_wins(catalog: Catalog) -> None:
+    before = catalog.entry(KEY)
+
+    def write(number: int) -> int | None:
+        try:
+            catalog.put(before, Entry(KEY, ACME, content=replace(FILE, size=number)))
+        except ConflictError:
+            return None
+        return number
+
+    with ThreadPoolExecutor(16) as pool:
+        winners = [number for number in pool.map(write, range(64)) if number is not None]
+    assert [catalog.entry(KEY).content] == [replace(FILE, size=number) for number in winners]
+
+
+def test_no_row_is_lost_between_threads(catalog: Catalog) -> None:
+    keys = [f"acme/acme-{number}.zip" for number in range(100)]
+    with ThreadPoolExecutor(8) as pool:
+        entries = list(pool.map(lambda key: put(catalog, key), keys))
+        assert list(pool.map(catalog.entry, keys)) == entries
+    project = catalog.project(ACME)
+    assert project is not None
+    assert {entry.key for entry in project.entries} == set(keys)
+
+
+COUNTING = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from elasticpypi.catalog.sqlite import SqliteCatalog
+from elasticpypi.errors import ConflictError
+from elasticpypi.model import Rejection
+from elasticpypi.names import NormalizedName
+
+print("ready", flush=True)
+sys.stdin.readline()
+catalog = SqliteCatalog(Path(sys.argv[1]))
+done = 0
+while done < 50:
+    before = catalog.entry("counter.whl")
+    count = 1 if before.content is None else int(before.content.reason) + 1
+    content = Rejection("counter.whl", str(count))
+    try:
+        catalog.put(before, replace(before, project=NormalizedName("acme"), content=content))
+    except ConflictError:
+        continue
+    done += 1
+catalog.close()
+"""
+
+
+def count_together(path: Path, processes: int) -> int:
+    """Let processes that start at once each add 50 to a counter; return what it comes to."""
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", COUNTING, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[1],
+        )
+        for _ in range(processes)
+    ]
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in running:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in running] == [0] * processes
+    catalog = SqliteCatalog(path)
+    content = catalog.entry("counter.whl").content
+    catalog.close()
+    assert isinstance(content, Rejection)
+    return int(content.reason)
+
+
+def test_processes_that_make_the_file_at_once_share_it_and_lose_nothing(path: Path) -> None:
+    assert count_together(path, 3) == 150
+    assert sorted(each.name for each in path.parent.iterdir()) == ["catalog.sqlite", "catalog.sqlite.lock"]
+
+
+def test_threads_that_make_the_file_at_once_share_it(path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        catalogs = list(pool.map(lambda _: SqliteCatalog(path), range(8)))
+    put(catalogs[0], KEY)
+    assert [each.entry(KEY).content for each in catalogs] == [FILE] * 8
+    for each in catalogs:
+        each.close()
+
+
+REMEDY = "elasticpypi sync"
+
+
+def test_a_file_that_is_no_database_is_an_error_with_a_remedy(path: Path) -> None:
+    path.write_bytes(b"no database " * 1000)
+    with pytest.raises(CatalogError) as caught:
+        SqliteCatalog(path)
+    assert str(caught.value) == (
+        f"the catalog {path} is damaged (file is not a database): remove it and run `{REMEDY}`, "
+        "which makes it anew from the storage"
+    )
+
+
+def test_a_damaged_file_is_an_error_with_a_remedy_and_not_an_empty_catalog(path: Path) -> None:
+    catalog = SqliteCatalog(path)
+    for number in range(200):
+        put(catalog, f"acme/{number}")
+    catalog.close()
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    path.write_bytes(data)
+    catalog = SqliteCatalog(path)
+    for ask in (
+        lambda: catalog.entry("acme/7"),
+        lambda: catalog.project(ACME),
+        lambda: list(catalog.known_keys()),
+        lambda: catalog.put(Entry("x", None), Entry("x", None)),
+        catalog.check,
+    ):
+        with pytest.raises(CatalogError, match=REMEDY):
+            ask()
+    catalog.close()
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_another_schema_is_an_error_with_a_remedy(path: Path, version: int) -> None:
+    SqliteCatalog(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.close()
+    with pytest.raises(CatalogError) as caught:
+        SqliteCatalog(path)
+    assert str(caught.value) == (
+        f"the catalog {path} has schema {version}, this program needs 1: "
+        f"remove the file and run `{REMEDY}`, which makes it anew from the storage"
+    )
+
+
+def test_an_empty_file_is_an_error_with_a_remedy(path: Path) -> None:
+    path.touch()
+    with pytest.raises(CatalogError, match=REMEDY):
+        SqliteCatalog(path)
+
+
+def test_a_place_where_no_file_can_be_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CatalogError, match="cannot be reached"):
+        SqliteCatalog(tmp_path / "file" / "catalog.sqlite")
+
+
+def test_a_file_that_was_removed_is_made_anew_and_is_not_complete(path: Path) -> None:
+    catalog = SqliteCatalog(path)
+    put(catalog, KEY)
+    catalog.mark_complete(catalog.identity())
+    assert catalog.is_complete()
+    path.unlink()
+    assert not catalog.is_complete()
+    assert catalog.entry(KEY) == Entry(KEY, None)
+    put(catalog, "zeta/zeta-1.zip", project=ZETA)
+    other = SqliteCatalog(path)
+    assert [list(each.projects()[1]) for each in (catalog, other)] == [["zeta"], ["zeta"]]
+    catalog.close()
+    other.close()
+
+
+def test_a_file_that_was_replaced_is_read_instead(path: Path) -> None:
+    replacement = SqliteCatalog(path.with_name("other"))
+    put(replacement, KEY)
+    replacement.mark_complete(replacement.identity())
+    replacement.close()
+    catalog = SqliteCatalog(path)
+    assert not catalog.is_complete()
+    path.with_name("other").replace(path)
+    assert catalog.entry(KEY).content == FILE
+    assert catalog.is_complete()
+    catalog.close()
+
+
+def test_only_its_owner_reads_the_file(path: Path) -> None:
+    SqliteCatalog(path).close()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_closed_catalog_opens_again(path: Path) -> None:
+    catalog = SqliteCatalog(path)
+    put(catalog, KEY)
+    catalog.close()
+    catalog.close()
+    assert catalog.entry(KEY).content == FILE
+    catalog.close()
