@@ -9,6 +9,7 @@ from flask import Flask
 from elasticpypi.auth import Authenticator
 from elasticpypi.index import Index
 from elasticpypi.web.auth import BasicAuth
+from elasticpypi.web.bodies import ReadToTheEnd
 from elasticpypi.web.errors import answer_errors
 from elasticpypi.web.files import file_downloads
 from elasticpypi.web.health import health_check
@@ -27,4 +28,4 @@ def create_app(index: Index, authenticator: Authenticator) -> WSGIApplication:
         app.register_blueprint(blueprint)
     app.add_url_rule("/", "home", lambda: redirect_within("simple/", 302))
     answer_errors(app)
-    return BasicAuth(app, authenticator)
+    return ReadToTheEnd(BasicAuth(app, authenticator))

@@ -14,7 +14,7 @@ from elasticpypi.names import normalize_name
 from elasticpypi.web.auth import current_principal
 from elasticpypi.web.simple import redirect_within
 
-_CHUNK_BYTES = 256 * 1024
+_CHUNK_BYTES = 64 * 1024  # the server keeps a few of them for each reader that stalls
 _METADATA_SUFFIX = ".metadata"
 
 
