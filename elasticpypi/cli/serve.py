@@ -56,6 +56,7 @@ def run_server(settings: Settings, data: Path, *, host: str, port: int, workers:
         blocking_threads=_THREADS,
         backpressure=_CONNECTIONS,
         workers_kill_timeout=_STOP_SECONDS,
+        respawn_failed_workers=True,
         log_level=LogLevels.error,
     )
     # A closed terminal ends the server; granian would take it as the wish for new workers.
