@@ -36,9 +36,9 @@ bench: .venv/installed-tests
 	$(RUN) bench.servers
 
 # The newest releases, in one resolution for every platform and every Python from 3.11 on. Each file is constrained by
-# those before it, so that all three install together.
+# those before it, so that all three install together. Without their extras, pips before 24 call some pins missing.
 COMPILE = $(RUN) uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-	--custom-compile-command "make pins"
+	--no-strip-extras --custom-compile-command "make pins"
 pins: .venv/installed-tests
 	$(COMPILE) requirements.in --output-file requirements.txt
 	$(COMPILE) requirements-local.in --output-file requirements-local.txt

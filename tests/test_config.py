@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields
@@ -19,6 +18,7 @@ from werkzeug.security import generate_password_hash
 from elasticpypi.config import Permission, Settings, User, load_settings
 from elasticpypi.errors import ConfigError
 from elasticpypi.passwords import is_hash
+from tests.privileges import unprivileged
 
 ROOT = Path(__file__).parents[1]
 SECRET = "tr0ub4dor&3"
@@ -301,11 +301,10 @@ def test_a_file_that_cannot_be_read_is_no_missing_file(path: Path) -> None:
         load(path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_no_missing_file(path: Path) -> None:
     path.write_text("{}")
     path.chmod(0)
-    with pytest.raises(ConfigError, match=r"Permission denied"):
+    with pytest.raises(ConfigError, match=r"Permission denied"), unprivileged():
         load(path)
 
 

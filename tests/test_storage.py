@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -26,6 +27,7 @@ from elasticpypi.errors import (
 )
 from elasticpypi.storage import Document, Storage, StoredObject
 from elasticpypi.storage.filesystem import FilesystemStorage
+from tests.privileges import unprivileged
 from tests.running import wait_for
 
 KEY = "acme/acme-1.zip"
@@ -452,6 +454,7 @@ LONG_AGO = """
 import os, sys, time
 from pathlib import Path
 from elasticpypi.storage.filesystem import FilesystemStorage
+from tests.privileges import unprivileged
 from tests.running import wait_for
 
 later = time.time() + 60
@@ -537,6 +540,7 @@ CRASHING = """
 import os, sys
 from pathlib import Path
 from elasticpypi.storage.filesystem import FilesystemStorage
+from tests.privileges import unprivileged
 from tests.running import wait_for
 
 storage = FilesystemStorage(Path(sys.argv[1]))
@@ -584,6 +588,7 @@ import resource, signal, sys
 from pathlib import Path
 from elasticpypi.errors import StorageError
 from elasticpypi.storage.filesystem import FilesystemStorage
+from tests.privileges import unprivileged
 from tests.running import wait_for
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -610,13 +615,17 @@ def test_a_file_that_cannot_grow_is_an_error_and_leaves_nothing(root: Path) -> N
     assert list((root / ".elasticpypi" / "uploads").iterdir()) == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_an_error_of_its_own(directory: FilesystemStorage, root: Path) -> None:
-    put(root / KEY).chmod(0)
-    obj = directory.stat(KEY)
-    with pytest.raises(UnreadableObjectError, match="permission denied"), directory.open(obj):
-        pass
-    assert keys(directory) == [KEY]
+def test_a_file_that_may_not_be_read_is_an_error_of_its_own() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)  # pytest's own directories are closed to others
+        directory = FilesystemStorage(root)
+        directory.initialise()
+        put(root / KEY).chmod(0)
+        obj = directory.stat(KEY)
+        with pytest.raises(UnreadableObjectError, match="permission denied"), unprivileged(), directory.open(obj):
+            pass
+        assert keys(directory) == [KEY]
 
 
 def test_a_directory_that_goes_while_it_is_listed_is_left_out(directory: FilesystemStorage, root: Path) -> None:
@@ -637,6 +646,7 @@ _WATCH_A_FILE_THAT_OTHERS_OPEN = """
 import sys
 from pathlib import Path
 from elasticpypi.storage.filesystem import FilesystemStorage
+from tests.privileges import unprivileged
 from tests.running import wait_for
 storage = FilesystemStorage(Path(sys.argv[1]))
 obj = storage.stat(sys.argv[2])
