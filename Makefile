@@ -45,7 +45,7 @@ pins: .venv/installed-tests
 	$(COMPILE) test-requirements.in --output-file test-requirements.txt
 
 clean:
-	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf .venv .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: each step is done again only when what it depends on has changed.

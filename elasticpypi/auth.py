@@ -19,13 +19,14 @@ from fnmatch import fnmatchcase
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from elasticpypi.config import Permission, User
-from elasticpypi.errors import ConfigError, ForbiddenError
+from elasticpypi.errors import ConfigError, ForbiddenError, UnavailableError
 from elasticpypi.names import NormalizedName
 from elasticpypi.passwords import is_hash
 
 _REMEMBERED = 1024  # headers, of right and of wrong ones each
 _LONGEST_HEADER = 8192  # characters; about what servers accept
 _CHECKS_AT_ONCE = 2  # 32 MB each where the password is a scrypt hash with the default parameters
+_MOST_WAITING = 64  # for a check; a flood of wrong passwords must not hold every thread of the server
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ class Authenticator:
         self._wrong: dict[bytes, Principal | None] = {}
         self._writing = threading.Lock()
         self._checking = threading.BoundedSemaphore(_CHECKS_AT_ONCE)
+        self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
 
     def _add(self, user: User) -> None:
         username = _normalize(user.username)
@@ -120,7 +122,8 @@ class Authenticator:
     def authenticate(self, authorization: str | None) -> Principal | None:
         """Return who sent this value of an Authorization header (as WSGI gives it: bytes read as latin-1).
 
-        None where the credentials are missing, malformed or wrong.
+        None where the credentials are missing, malformed or wrong. Raise UnavailableError where more of them wait to be
+        checked than should hold a thread each; those that were checked before never wait.
         """
         if authorization is None or len(authorization) > _LONGEST_HEADER:
             return None
@@ -128,13 +131,21 @@ class Authenticator:
         principal = self._right.get(seen)
         if principal is not None or seen in self._wrong:
             return principal
+        if not self._waiting.acquire(blocking=False):
+            raise UnavailableError("too many sign-ins are being checked just now; try again in a moment")
+        try:
+            return self._identify_once(authorization, seen)
+        finally:
+            self._waiting.release()
+
+    def _identify_once(self, authorization: str, seen: bytes) -> Principal | None:
         with self._checking:
             # Clients open several connections at once: what waited here for its twin need not be checked again.
             principal = self._right.get(seen)
             if principal is None and seen not in self._wrong:
                 principal = self._identify(authorization)
                 self._remember(seen, principal)
-        return principal
+            return principal
 
     def _remember(self, seen: bytes, principal: Principal | None) -> None:
         # Apart from each other, so that a flood of wrong credentials displaces no right ones.
@@ -177,7 +188,8 @@ def _is_usable_hash(user: User) -> bool:
 def _read_credentials(authorization: str) -> Iterator[tuple[str, str]]:
     """Yield what username and password may be, composed (NFC); nothing where this is no basic authentication.
 
-    The header does not tell its encoding: uv and browsers send UTF-8, what is built on requests (pip, twine) latin-1.
+    The header does not tell its encoding: browsers, uv, pdm and hatch send UTF-8, what is built on requests
+    (pip, twine, poetry) latin-1.
     """
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":

@@ -19,6 +19,7 @@ from elasticpypi.config import Settings
 from elasticpypi.errors import (
     AlreadyExistsError,
     BusyError,
+    CatalogError,
     ConfigError,
     ConflictError,
     ForbiddenError,
@@ -34,12 +35,12 @@ from elasticpypi.storage import Incoming, Storage
 from elasticpypi.storage.filesystem import FilesystemStorage
 from elasticpypi.uploads import Claim, Proof, prove
 
-__all__ = ["Added", "Claim", "FoundFile", "Incoming", "Index", "Page", "SyncReport", "open_index"]
+__all__ = ["Added", "Claim", "FoundFile", "Incoming", "Index", "Page", "SyncReport", "open_index", "page_tag"]
 
+_log = logging.getLogger(__name__)
 _ATTEMPTS = 20
 _POLLING_SECONDS = 0.1
 _GZIP_LEVEL = 6
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,44 +76,50 @@ class Index:
         self._storage = storage
         self.overwrite = overwrite
 
-    def project_tag(self, name: NormalizedName, form: Form) -> str:
-        """Return the tag that the project's page has now, with one small read; NotFoundError if it has none."""
-        return _tag(self._revision(name), form)
+    def project_revision(self, name: NormalizedName) -> int:
+        """Return the revision of a project's page with one small read; raise NotFoundError for an unknown project."""
+        revision = self._catalog.revision(name)
+        self._check_complete()
+        if revision is None:
+            raise _unknown_project(name)
+        return revision
 
-    def project_page(self, name: NormalizedName, form: Form) -> Page:
-        """Return a project's page, rendered at most once a revision; raise NotFoundError for an unknown project."""
-        kept = self._kept_page(name, form, self._revision(name))
+    def project_page(self, name: NormalizedName, form: Form, revision: int) -> Page:
+        """Return a project's page, at least of the revision that was just read; it is rendered once a revision."""
+        kept = self._kept_page(name, form, revision)
         if kept is not None:
             return kept
         project = self._catalog.project(name)
+        self._check_complete()
         if project is None:
             raise _unknown_project(name)
         return self._keep_page(name, form, project.revision, render_project(project, form))
 
-    def root_tag(self, form: Form) -> str:
-        """Return the tag that the complete list of projects has now, with one small read."""
+    def root_revision(self) -> int:
+        """Return the revision of the list of projects with one small read."""
+        revision = self._catalog.root_revision()
         self._check_complete()
-        return _tag(self._catalog.root_revision(), form)
+        return revision
 
-    def root_page(self, form: Form) -> Page:
-        """Return the complete list of projects."""
-        self._check_complete()
-        kept = self._kept_page(None, form, self._catalog.root_revision())
+    def root_page(self, form: Form, revision: int) -> Page:
+        """Return the complete list of projects, at least of the revision that was just read."""
+        kept = self._kept_page(None, form, revision)
         if kept is not None:
             return kept
         revision, names = self._catalog.projects()
+        self._check_complete()
         return self._keep_page(None, form, revision, render_root(names, form))
 
     def filtered_root_page(self, form: Form, is_visible: Callable[[NormalizedName], bool]) -> Page:
         """Return the list of those projects that somebody may see; not kept."""
-        self._check_complete()
         revision, names = self._catalog.projects()
-        return Page(_tag(revision, form), _compress(render_root(filter(is_visible, names), form)))
+        self._check_complete()
+        return Page(page_tag(revision, form), _compress(render_root(filter(is_visible, names), form)))
 
     def find_file(self, name: NormalizedName, filename: str) -> FoundFile:
         """Return the file that is served under a name; NotFoundError, or ForbiddenError where it is quarantined."""
-        self._check_complete()
         entry = self._served_entry(name, filename)
+        self._check_complete()
         if entry is None or not isinstance(entry.content, File):
             raise NotFoundError(f"the project {name!r} has no file {filename!r}")
         if self._decisions(name).status is Status.QUARANTINED:
@@ -149,7 +156,8 @@ class Index:
             added = self._try_to_add(incoming, proof)
             if added is not None:
                 return added
-        raise BusyError(claim.filename)
+        key = canonical_key(proof.parsed.project, claim.filename)
+        raise BusyError(f"{key} (if it stays so, something that is no file lies there: remove it)")
 
     def _try_to_add(self, incoming: Incoming, proof: Proof) -> Added | None:
         """Publish what has come in, unless it may not be; None where others were quicker: then ask all of it anew."""
@@ -157,6 +165,7 @@ class Index:
         self._check_may_change(name, filename, proof.sha256)
         key = canonical_key(name, filename)
         present = self._served_entry(name, filename)
+        self._check_complete()
         if present is not None and isinstance(present.content, File):
             seen = indexer.reconcile(self._catalog, self._storage, present.key)
             if seen is None or seen.content != present.content:
@@ -241,25 +250,22 @@ class Index:
         self._catalog.close()
 
     def _check_complete(self) -> None:
-        # A catalog that has just been made knows nothing: "not found" would send installers to another index.
+        # A catalog that has just been made knows nothing: "not found" would send installers to another index. Asked
+        # after what was read, lest a new catalog take the place of a complete one in between.
         if not self._catalog.is_complete():
             raise NotReadyError
 
-    def _revision(self, name: NormalizedName) -> int:
-        self._check_complete()
-        revision = self._catalog.revision(name)
-        if revision is None:
-            raise _unknown_project(name)
-        return revision
-
     def _kept_page(self, name: NormalizedName | None, form: Form, revision: int) -> Page | None:
         kept = self._catalog.page(name, _kept_form(form))
-        return Page(_tag(revision, form), kept.body) if kept is not None and kept.revision == revision else None
+        return Page(page_tag(revision, form), kept.body) if kept is not None and kept.revision == revision else None
 
     def _keep_page(self, name: NormalizedName | None, form: Form, revision: int, rendered: bytes) -> Page:
         body = _compress(rendered)
-        self._catalog.keep_page(name, _kept_form(form), KeptPage(revision, body))
-        return Page(_tag(revision, form), body)
+        try:
+            self._catalog.keep_page(name, _kept_form(form), KeptPage(revision, body))
+        except CatalogError as error:  # a reader needs no room on a disk that is full
+            _log.warning("a page was not kept: %s", error)
+        return Page(page_tag(revision, form), body)
 
     def _decisions(self, name: NormalizedName) -> Decisions:
         content = self._catalog.entry(decisions_key(name)).content
@@ -269,7 +275,8 @@ class Index:
         return served_entry(self._catalog.entries_named(name, filename))
 
 
-def _tag(revision: int, form: Form) -> str:
+def page_tag(revision: int, form: Form) -> str:
+    """Return the tag of a page; equal tags mean equal bytes, whatever their encoding."""
     return f"{revision}.{RENDERER}.{form}"
 
 
@@ -285,8 +292,12 @@ def _unknown_project(name: NormalizedName) -> NotFoundError:
     return NotFoundError(f"there is no project {name!r}")
 
 
-def open_index(settings: Settings, *, data: Path) -> Index:
-    """Put the parts together that the settings name; `data` is where the local ones lie."""
+def open_index(settings: Settings, *, data: Path, may_create: bool = True) -> Index:
+    """Put the parts together that the settings name; `data` is where the local ones lie.
+
+    A directory becomes a storage once in its life, where `may_create`: one that was made before and is not there now is
+    a volume that is not mounted, and not an empty index.
+    """
     if settings.bucket is not None:
         raise ConfigError(
             "'bucket' and 'table' name S3 and DynamoDB, which this release cannot use yet: "
@@ -294,6 +305,8 @@ def open_index(settings: Settings, *, data: Path) -> Index:
         )
     catalog = SqliteCatalog(data / "catalog.sqlite")
     storage = FilesystemStorage(data / "files")
-    if not catalog.is_complete():
+    marker = data / "storage-was-made"
+    if may_create and not marker.exists():
         storage.initialise()
+        marker.touch()
     return Index(catalog, storage, overwrite=settings.overwrite)

@@ -26,6 +26,7 @@ from elasticpypi.model import Decisions, Entry, File, Rejection, Status, format_
 from elasticpypi.names import (
     DecisionsKey,
     FileKey,
+    Kind,
     NormalizedName,
     ParsedFilename,
     decisions_key,
@@ -162,7 +163,7 @@ def _prove(storage: Storage, obj: StoredObject, parsed: ParsedFilename) -> Known
 def _file(storage: Storage, obj: StoredObject, parsed: ParsedFilename, known: Known) -> tuple[File, bytes | None]:
     # Only a wheel's METADATA is sure to be what an installer will find; what building an sdist gives is not (PEP 643).
     metadata = known.core_metadata
-    raw = metadata.raw if metadata is not None and parsed.kind == "wheel" else None
+    raw = metadata.raw if metadata is not None and parsed.kind is Kind.WHEEL else None
     file = File(
         filename=parsed.filename,
         version=str(parsed.version),
@@ -220,12 +221,7 @@ def sync(
     identity = catalog.identity()
     report = SyncReport()
     for row, obj in _side_by_side(catalog, storage, prefix):
-        if row is not None and obj is not None and row.fingerprint == _seen(obj):
-            report.unchanged += 1
-        elif obj is not None and not storage.is_settled(obj):
-            report.unsettled.append(obj.key)
-        else:
-            _repair(catalog, storage, row, obj, check=check, report=report)
+        _bring_together(catalog, storage, row, obj, check=check, report=report)
     if not check:
         _wait_for_unsettled(catalog, storage, report, time.monotonic() + patience_seconds)
         if not (prefix or report.failed):
@@ -236,9 +232,19 @@ def sync(
 def _wait_for_unsettled(catalog: Catalog, storage: Storage, report: SyncReport, until: float) -> None:
     while report.unsettled and time.monotonic() < until:
         time.sleep(_POLLING_SECONDS)
-        settled = [key for key in report.unsettled if reconcile_settled(catalog, storage, key)]
-        report.added += settled
-        report.unsettled = [key for key in report.unsettled if key not in settled]
+        waiting, report.unsettled = report.unsettled, []
+        for key in waiting:
+            row, obj = _both_sides(catalog, storage, key)
+            _bring_together(catalog, storage, row, obj, check=False, report=report)
+
+
+def _both_sides(catalog: Catalog, storage: Storage, key: str) -> tuple[KnownKey | None, StoredObject | None]:
+    entry = catalog.entry(key)
+    row = None if entry.content is None else KnownKey(key, entry.fingerprint)
+    try:
+        return row, storage.stat(key)
+    except ObjectMissingError:
+        return row, None
 
 
 def reconcile_settled(catalog: Catalog, storage: Storage, key: str) -> bool:
@@ -269,6 +275,24 @@ def _side_by_side(
 
 def _order(item: KnownKey | StoredObject) -> bytes:
     return item.key.encode()
+
+
+def _bring_together(
+    catalog: Catalog,
+    storage: Storage,
+    row: KnownKey | None,
+    obj: StoredObject | None,
+    *,
+    check: bool,
+    report: SyncReport,
+) -> None:
+    """Do what one key needs, and put it down in the report."""
+    if row is not None and obj is not None and row.fingerprint == _seen(obj):
+        report.unchanged += 1
+    elif obj is not None and not storage.is_settled(obj):
+        report.unsettled.append(obj.key)
+    else:
+        _repair(catalog, storage, row, obj, check=check, report=report)
 
 
 def _repair(

@@ -25,6 +25,8 @@ from packaging.version import InvalidVersion, Version
 from elasticpypi.errors import InvalidFilenameError, InvalidNameError
 
 __all__ = [
+    "MAX_NAME",
+    "RESERVED_PREFIX",
     "DecisionsKey",
     "FileKey",
     "Kind",
@@ -39,6 +41,9 @@ __all__ = [
 ]
 
 RESERVED_PREFIX = ".elasticpypi/"
+# Of a filename or a project name. File systems take 255 bytes, some of which we need for names beside it; and the
+# tags in a wheel's filename multiply, so that a longer one could stand for millions.
+MAX_NAME = 240
 DECISIONS_FILENAME = "project.json"
 
 _WHEEL_SUFFIX = ".whl"
@@ -83,6 +88,8 @@ class DecisionsKey:
 
 def normalize_name(name: str) -> NormalizedName:
     """Return the normalised form of a project name (PEP 503); raise InvalidNameError if it is none."""
+    if len(name) > MAX_NAME:
+        raise InvalidNameError(f"{name[:20]}…")
     try:
         return canonicalize_name(name, validate=True)
     except InvalidName as error:
@@ -91,6 +98,8 @@ def normalize_name(name: str) -> NormalizedName:
 
 def parse_filename(filename: str) -> ParsedFilename:
     """Read project, version and kind from a filename; raise InvalidFilenameError with the reason if that cannot be."""
+    if len(filename) > MAX_NAME:
+        raise InvalidFilenameError(f"{filename[:20]}…", f"it has more than {MAX_NAME} characters")
     if not (filename.isascii() and filename.isprintable()) or set(filename) & set(" /\\"):
         raise InvalidFilenameError(filename, "it contains a character that no such filename has")
     try:
@@ -133,11 +142,11 @@ def _parse_egg_filename(filename: str) -> tuple[NormalizedName, Version]:
 def parse_key(key: str) -> FileKey | DecisionsKey | None:
     """Tell what an object's key names; None for what the index ignores.
 
-    Ignored are hidden parts (our own `.elasticpypi/`, temporary files of rsync and the like) and everything that has
-    neither the ending of a distribution file nor the place of a `project.json`.
+    Ignored are hidden parts (our own `.elasticpypi/`, temporary files of rsync and the like), a volume's `lost+found`,
+    and everything that has neither the ending of a distribution file nor the place of a `project.json`.
     """
     parts = key.split("/")
-    if any(part.startswith(".") or not part for part in parts):
+    if any(part.startswith(".") or part in ("", "lost+found") for part in parts):
         return None
     filename = parts[-1]
     if filename.endswith((_WHEEL_SUFFIX, _EGG_SUFFIX, *_SDIST_SUFFIXES)):

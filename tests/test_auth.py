@@ -6,9 +6,10 @@ import base64
 import gc
 import threading
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import permutations
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice, permutations
 from types import FunctionType, ModuleType
 
 import pytest
@@ -19,7 +20,7 @@ from werkzeug.security import check_password_hash, generate_password_hash
 
 from elasticpypi.auth import Authenticator, Principal, hash_password
 from elasticpypi.config import Permission, User
-from elasticpypi.errors import ConfigError, ForbiddenError
+from elasticpypi.errors import ConfigError, ForbiddenError, UnavailableError
 from elasticpypi.names import NormalizedName
 from elasticpypi.passwords import is_hash
 
@@ -303,6 +304,21 @@ def test_at_most_two_slow_hashes_run_at_once() -> None:
             check.may_go_on.set()
         assert list(answers) == [None] * 8
     assert check.calls == 8
+
+
+def test_a_flood_of_wrong_passwords_does_not_make_everybody_wait() -> None:
+    check = SlowCheck()
+    authenticator = Authenticator([hashed()], check_hash=check)
+    check.may_go_on.clear()
+    with ThreadPoolExecutor(80) as pool:
+        answers = [pool.submit(authenticator.authenticate, basic(f"alice:wrong{number}")) for number in range(80)]
+        try:
+            # Those for whom there is no room are answered while the others wait.
+            refused = [answer.exception() for answer in islice(as_completed(answers, timeout=10), 16)]
+        finally:
+            check.may_go_on.set()
+        assert {type(error) for error in refused} == {UnavailableError}
+        assert Counter(type(answer.exception()) for answer in answers) == {UnavailableError: 16, type(None): 64}
 
 
 def test_the_same_credentials_at_once_are_not_each_checked() -> None:

@@ -175,24 +175,21 @@ def test_a_configured_data_directory_that_is_a_file_is_named(command: str, home:
     path = tmp_path / "file"
     path.write_text("")
     answer = run_command(command, home=home, extra={"ELASTICPYPI_DATA": str(path)})
-    assert_one_sentence(answer, answer.returncode, str(path))
-    assert answer.returncode in (1, 2)
+    assert_one_sentence(answer, 2, str(path))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="root may write anywhere else")
 @pytest.mark.parametrize("command", ["serve", "sync"])
 def test_a_data_directory_that_cannot_be_written_is_named(command: str, home: Path) -> None:
     answer = run_command(command, "--data", "/sys/elasticpypi", home=home)  # not even by root
-    assert_one_sentence(answer, answer.returncode, "/sys/elasticpypi")
-    assert answer.returncode in (1, 2)
+    assert_one_sentence(answer, 2, "/sys/elasticpypi")
 
 
 @pytest.mark.parametrize("command", ["serve", "sync"])
 def test_a_data_directory_below_a_file_is_named(command: str, home: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     answer = run_command(command, "--data", tmp_path / "file" / "data", home=home)
-    assert_one_sentence(answer, answer.returncode, str(tmp_path / "file" / "data"))
-    assert answer.returncode in (1, 2)
+    assert_one_sentence(answer, 2, str(tmp_path / "file" / "data"))
 
 
 @pytest.mark.parametrize("command", ["serve", "sync"])
@@ -318,25 +315,29 @@ def test_sync_reports_and_repairs_and_check_only_reports(home: Path, data: Path)
         answer = run_command("sync", *arguments, "--data", data, home=home)
         return answer.returncode, answer.stdout.splitlines(), answer.stderr
 
-    assert sync("--check") == sync() == (0, ["1 unchanged, 0 added, 0 changed, 0 removed"], "")
+    def summary(unchanged: int, added: int, changed: int, removed: int, *, tense: str = "") -> str:
+        return f"{unchanged} unchanged, {added} {tense}added, {changed} {tense}changed, {removed} {tense}removed"
+
+    assert sync("--check") == (0, [summary(1, 0, 0, 0, tense="not yet ")], "")
+    assert sync() == (0, [summary(1, 0, 0, 0)], "")
 
     files = data / "files"
     second, third = make_wheel(files, version="2.0"), make_wheel(files, version="3.0")
-    summary = "1 unchanged, 2 added, 0 changed, 0 removed"
     wait_for(lambda: sync("--check"), lambda found: found[2] == "")  # until they have settled
     keys = [second.name, third.name]
     for _ in range(2):
-        assert sync("--check") == (1, [*(f"not yet added: {key}" for key in keys), summary], "")
-    assert sync() == (0, [*(f"added: {key}" for key in keys), summary], "")
-    assert sync("--check") == (0, ["3 unchanged, 0 added, 0 changed, 0 removed"], "")
+        expected = [*(f"not yet added: {key}" for key in keys), summary(1, 2, 0, 0, tense="not yet ")]
+        assert sync("--check") == (1, expected, "")
+    assert sync() == (0, [*(f"added: {key}" for key in keys), summary(1, 2, 0, 0)], "")
 
     second.unlink()
     os.utime(third, LONG_AGO)
     wait_for(lambda: sync("--check"), lambda found: found[2] == "")
-    summary = "1 unchanged, 0 added, 1 changed, 1 removed"
-    assert sync("--check") == (1, [f"not yet changed: {third.name}", f"not yet removed: {second.name}", summary], "")
-    assert sync() == (0, [f"changed: {third.name}", f"removed: {second.name}", summary], "")
-    assert sync("--check") == (0, ["2 unchanged, 0 added, 0 changed, 0 removed"], "")
+    changes = [f"changed: {third.name}", f"removed: {second.name}"]
+    expected = [*(f"not yet {change}" for change in changes), summary(1, 0, 1, 1, tense="not yet ")]
+    assert sync("--check") == (1, expected, "")
+    assert sync() == (0, [*changes, summary(1, 0, 1, 1)], "")
+    assert sync("--check") == (0, [summary(2, 0, 0, 0, tense="not yet ")], "")
 
 
 def test_sync_waits_for_files_that_settle_and_reports_the_others(home: Path, data: Path, tmp_path: Path) -> None:
@@ -358,7 +359,7 @@ def test_sync_reports_rejected_files_and_is_done(home: Path, data: Path) -> None
         answer = run_command("sync", "--data", data, home=home)
         assert answer.returncode == 0
         assert answer.stdout.splitlines()[-1] == expected
-        assert "rejected: broken-1.0.tar.gz: " in answer.stderr
+        assert "problem: broken-1.0.tar.gz: " in answer.stderr
         assert "Traceback" not in answer.stderr
 
 
@@ -367,7 +368,10 @@ def test_sync_makes_a_removed_catalog_anew(home: Path, data: Path) -> None:
         path.unlink()
     added = ["added: acme/acme-1.0-py3-none-any.whl", "0 unchanged, 1 added, 0 changed, 0 removed"]
     answer = run_command("sync", "--check", "--data", data, home=home)
-    assert (answer.returncode, answer.stdout.splitlines()) == (1, [f"not yet {added[0]}", added[1]])
+    assert (answer.returncode, answer.stdout.splitlines()) == (
+        1,
+        [f"not yet {added[0]}", "0 unchanged, 1 not yet added, 0 not yet changed, 0 not yet removed"],
+    )
     answer = run_command("sync", "--data", data, home=home)
     assert (answer.returncode, answer.stdout.splitlines()) == (0, added)
 

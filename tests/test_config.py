@@ -430,7 +430,7 @@ def test_the_example_is_accepted_as_it_is() -> None:
         service="serverless-service-name",
         stage="dev",
         bucket="your-bucket-name",
-        table="your-pypi-packages-table",
+        table="your-table-name",
         profile="your-aws-profile",
         username="standard",
         password="something-secretive",

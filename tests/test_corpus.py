@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -40,6 +42,13 @@ class Pin:
     sha256s: frozenset[str]
 
 
+def index_of_pip() -> str:
+    """Return the index that pip is configured for here, by variable or file."""
+    asked = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    return os.environ.get("PIP_INDEX_URL") or told or PYPI_SIMPLE_ENDPOINT
+
+
 def read_pins() -> list[Pin]:
     pins = []
     for file in REQUIREMENTS:
@@ -72,7 +81,7 @@ def download_pin(pin: Pin) -> list[Path]:
         paths = [CACHE / name for name in listing.read_text().split()]
         if all(path.exists() and sha256(path) in pin.sha256s for path in paths):
             return paths
-    with PyPISimple(os.environ.get("PIP_INDEX_URL", PYPI_SIMPLE_ENDPOINT), session=retrying_session()) as index:
+    with PyPISimple(index_of_pip(), session=retrying_session()) as index:
         packages = index.get_project_page(pin.project).packages
         listed = [package for package in packages if package.digests.get("sha256") in pin.sha256s]
         chosen = [*best_wheel(listed), *(package for package in listed if package.package_type == "sdist")]

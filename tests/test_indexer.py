@@ -18,7 +18,7 @@ from elasticpypi.metadata import CoreMetadata
 from elasticpypi.model import Decisions, Entry, File, ListedFile, Rejection, Status, format_decisions
 from elasticpypi.names import Kind, NormalizedName
 from elasticpypi.simple import Form, render_project
-from elasticpypi.storage import Storage
+from elasticpypi.storage import Storage, StoredObject
 from elasticpypi.storage.filesystem import FilesystemStorage
 from tests.dists import make_core_metadata, make_egg, make_sdist, make_wheel
 
@@ -459,9 +459,7 @@ def test_what_somebody_has_proven_already_is_not_read_again(scene: Scene, wheel:
     scene.put(WHEEL, wheel)
     fingerprint = scene.storage.stat(WHEEL).fingerprint
     raw = make_core_metadata("acme", "1.0", requires_python=">=3.9")
-    known = Known(
-        fingerprint, hashlib.sha256(wheel.read_bytes()).hexdigest(), CoreMetadata(raw, "acme", "1.0", ">=3.9")
-    )
+    known = Known(fingerprint, hashlib.sha256(wheel.read_bytes()).hexdigest(), CoreMetadata(raw, ">=3.9"))
     reconcile(scene.catalog, scene.storage, WHEEL, known=known)
     assert scene.counted.calls["open"] == 0
     content = scene.content(WHEEL)
@@ -516,6 +514,28 @@ def test_files_that_are_still_written_are_left(scene: Scene, tmp_path: Path, whe
     assert scene.content(WHEEL) is None
     scene.counted.unsettled = set()
     assert scene.sync() == SyncReport(added=[WHEEL], unchanged=1)
+
+
+def test_files_that_settle_while_they_are_waited_for_are_put_down_as_what_they_are(
+    scene: Scene, tmp_path: Path, wheel: Path
+) -> None:
+    scene.put(WHEEL, wheel)
+    scene.sync()
+    scene.put(WHEEL, make_wheel(tmp_path / "other", description="other"))
+    scene.put(SDIST, make_sdist(tmp_path, version="2.0"))
+    gone = scene.put("acme-3.0.zip", b"")
+
+    def asked_for_the_first_time(obj: StoredObject) -> bool:
+        if obj.key in asked:
+            return False
+        asked.add(obj.key)
+        gone.unlink(missing_ok=True)
+        return True
+
+    asked: set[str] = set()
+    scene.counted.is_settled = lambda obj: not asked_for_the_first_time(obj)  # type: ignore[method-assign]
+    report = sync(scene.catalog, scene.storage, patience_seconds=10)
+    assert report == SyncReport(added=[SDIST], changed=[WHEEL])
 
 
 def test_a_known_file_that_is_written_again_stays_as_it_was_known(scene: Scene, wheel: Path) -> None:

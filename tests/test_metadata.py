@@ -90,7 +90,7 @@ def test_reads_core_metadata_byte_for_byte(
         metadata_version="2.1" if kind == ".whl" else "2.2",
     )
     stripped = requires_python.strip() if requires_python else None
-    assert read(path.name, path.read_bytes()) == CoreMetadata(raw, name, version, stripped)
+    assert read(path.name, path.read_bytes()) == CoreMetadata(raw, stripped)
     verify(path.name, path.read_bytes())
 
 
@@ -108,14 +108,14 @@ def test_finds_pkg_info_at_the_end_of_an_sdist(tmp_path: Path, suffix: str) -> N
 def test_equal_versions_and_names_in_other_spellings_agree() -> None:
     raw = make_core_metadata("A.C_me", "1.0.0")
     data = zip_bytes({"A.C_me-1.0.0.dist-info/METADATA": raw})
-    assert read("a_c_me-1.0-py3-none-any.whl", data) == CoreMetadata(raw, "A.C_me", "1.0.0", None)
+    assert read("a_c_me-1.0-py3-none-any.whl", data) == CoreMetadata(raw, None)
 
 
 @pytest.mark.parametrize("pack", [zip_bytes, lambda files: gzip.compress(tar_bytes(files))], ids=["zip", "tar"])
 def test_an_sdist_may_begin_with_the_directory_it_was_packed_in(pack: Callable[[dict[str, bytes]], bytes]) -> None:
     data = pack({"./acme-1.0/PKG-INFO": PKG_INFO})
     filename = "acme-1.0.zip" if data.startswith(b"PK") else "acme-1.0.tar.gz"
-    assert read(filename, data) == CoreMetadata(PKG_INFO, "acme", "1.0", None)
+    assert read(filename, data) == CoreMetadata(PKG_INFO, None)
 
 
 def test_an_egg_has_no_core_metadata_but_its_directory_is_verified(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_wheel_written_to_a_pipe_is_read() -> None:
         archive.writestr(f"{INFO}/METADATA", raw)
         with archive.open("big", "w", force_zip64=True) as member:
             member.write(b"x")
-    assert read(WHEEL, pipe.getvalue()) == CoreMetadata(raw, "acme", "1.0", None)
+    assert read(WHEEL, pipe.getvalue()) == CoreMetadata(raw, None)
 
 
 def test_what_the_builders_make_can_be_installed_and_is_the_same_each_time(tmp_path: Path) -> None:
@@ -495,7 +495,7 @@ def test_core_metadata_that_does_not_fit_the_filename_is_refused(
 def test_a_description_is_not_parsed() -> None:
     """Name and Version are headers, whatever the description holds, a multipart message for instance."""
     raw = b"Name: acme\nVersion: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n" + b"--b\nName: x\n\n" * 99_999
-    assert read(WHEEL, zip_bytes(wheel_files(raw))) == CoreMetadata(raw, "acme", "1.0", None)
+    assert read(WHEEL, zip_bytes(wheel_files(raw))) == CoreMetadata(raw, None)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -578,7 +578,7 @@ def test_a_broken_tar_is_refused(data: bytes, reason: str, operation: Callable[[
     ids=["cut", "no trailer", "checksum", "garbage", "no end", "half header", "half file", "bad header", "twice"],
 )
 def test_an_sdist_that_is_broken_after_pkg_info_does_not_verify(data: bytes, reason: str) -> None:
-    assert read("acme-1.0.tar.gz", data) == CoreMetadata(PKG_INFO, "acme", "1.0", None)
+    assert read("acme-1.0.tar.gz", data) == CoreMetadata(PKG_INFO, None)
     assert reason in refusal(verify, "acme-1.0.tar.gz", data)
 
 
@@ -586,7 +586,7 @@ def test_an_sdist_that_is_broken_after_pkg_info_does_not_verify(data: bytes, rea
 def test_compressed_streams_one_after_another_are_one_tar(suffix: str) -> None:
     data = PACK[suffix](GOOD_TAR[:700]) + PACK[suffix](GOOD_TAR[700:])
     verify(f"acme-1.0{suffix}", data)
-    assert read(f"acme-1.0{suffix}", data) == CoreMetadata(PKG_INFO, "acme", "1.0", None)
+    assert read(f"acme-1.0{suffix}", data) == CoreMetadata(PKG_INFO, None)
 
 
 def test_every_member_of_a_zip_sdist_is_checked() -> None:
@@ -594,7 +594,7 @@ def test_every_member_of_a_zip_sdist_is_checked() -> None:
     data = zip_bytes(files)
     at = data.index(NOISE[1000:1100])
     broken = data[:at] + b"\0" + data[at + 1 :]
-    assert read("acme-1.0.zip", broken) == CoreMetadata(PKG_INFO, "acme", "1.0", None)
+    assert read("acme-1.0.zip", broken) == CoreMetadata(PKG_INFO, None)
     assert "Bad CRC-32 for file 'acme-1.0/a'" in refusal(verify, "acme-1.0.zip", broken)
     assert "twice" in refusal(verify, "acme-1.0.zip", zip_twice(files, "acme-1.0/PKG-INFO"))
 

@@ -113,6 +113,19 @@ def test_any_text_is_a_filename_or_refused(stem: str, suffix: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "filename", [f"acme-1.0-{'.'.join(f'py{n}' for n in range(300))}-none-any.whl", f"{'a' * 233}-1.0.zip"]
+)
+def test_a_filename_that_leaves_no_room_is_refused_at_once(filename: str) -> None:
+    with pytest.raises(InvalidFilenameError, match="more than 240 characters"):
+        parse_filename(filename)
+
+
+def test_a_name_that_no_filename_could_have_is_refused() -> None:
+    with pytest.raises(InvalidNameError):
+        normalize_name("a" * 241)
+
+
+@pytest.mark.parametrize(
     ("key", "expected"),
     [
         ("acme/acme-1.0.zip", FileKey("acme/acme-1.0.zip", "acme-1.0.zip")),
@@ -135,6 +148,7 @@ def test_any_text_is_a_filename_or_refused(stem: str, suffix: str) -> None:
         ("acme//acme-1.0.zip", None),
         ("/acme-1.0.zip", None),
         ("../acme-1.0.zip", None),
+        ("lost+found/acme-1.0.zip", None),
         ("acme/", None),
         ("", None),
         ("acme/acme-1.0.zip.asc", None),

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 import requests
 
+from elasticpypi.archives.source import MAX_RATIO, MAX_ZIP_MEMBERS
 from elasticpypi.cli.main import main
 from elasticpypi.model import parse_decisions
+from elasticpypi.names import MAX_NAME
+from elasticpypi.web.files import DOWNLOADS
 from tests.dists import make_sdist, make_wheel
 from tests.running import RunningServer, bare_environment, free_port, wait_for
 
@@ -40,21 +43,15 @@ def test_the_commands_run_as_they_stand_there(server: RunningServer, tmp_path: P
     real = f"export INDEX={server.url_with_credentials}"
     script, replaced = re.subn(r"^export INDEX=.*$", real, script, flags=re.MULTILINE)
     assert replaced == 1
-    # twine asks for a password unless it is in its environment; uv wants a virtual environment to install into.
-    extra = {
-        "TWINE_USERNAME": server.username,
-        "TWINE_PASSWORD": server.password,
-        "UV_PUBLISH_USERNAME": server.username,
-        "UV_PUBLISH_PASSWORD": server.password,
-        "VIRTUAL_ENV": str(work / "venv"),
-    }
-    environment = bare_environment(tmp_path / "home", extra)
+    # uv wants a virtual environment to install into
+    environment = bare_environment(tmp_path / "home", {"VIRTUAL_ENV": str(work / "venv")})
     subprocess.run([sys.executable, "-m", "venv", work / "venv"], env=environment, check=True)
     environment["PATH"] = f"{work / 'venv' / 'bin'}:{Path(sys.executable).parent}:{environment['PATH']}"
     done = subprocess.run(
         ["bash", "-euxo", "pipefail", "-c", script],
         cwd=work,
         env=environment,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=240,
@@ -95,6 +92,12 @@ def _answers(port: int) -> bool:
 @pytest.mark.parametrize("block", blocks("json"))
 def test_the_decisions_are_valid(block: str) -> None:
     assert parse_decisions(block.encode()).yanked == json.loads(block)["yanked"]
+
+
+@pytest.mark.parametrize("limit", [MAX_ZIP_MEMBERS, MAX_NAME, DOWNLOADS, MAX_RATIO])
+def test_the_limits_are_those_of_the_code(limit: int) -> None:
+    limits = README.partition("## Limits")[2].partition("## How")[0]
+    assert re.search(rf"\b{limit:,}\b", limits)
 
 
 def test_every_command_is_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -21,7 +22,6 @@ import requests
 from tests.dists import make_wheel
 from tests.running import JSON, RunningServer, is_running, serving, wait_for
 
-fcntl = pytest.importorskip("fcntl")
 KNOWN = ("/simple/", "/simple/acme/", "/packages/acme/acme-1.0-py3-none-any.whl")
 MADE = re.compile(
     r"""elasticpypi \S+ serves (?P<index>\S+) from (?P<data>.+)

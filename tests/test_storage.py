@@ -7,7 +7,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -454,8 +453,6 @@ LONG_AGO = """
 import os, sys, time
 from pathlib import Path
 from elasticpypi.storage.filesystem import FilesystemStorage
-from tests.privileges import unprivileged
-from tests.running import wait_for
 
 later = time.time() + 60
 time.time = lambda: later  # a ctime cannot be set: let a minute pass instead
@@ -540,8 +537,6 @@ CRASHING = """
 import os, sys
 from pathlib import Path
 from elasticpypi.storage.filesystem import FilesystemStorage
-from tests.privileges import unprivileged
-from tests.running import wait_for
 
 storage = FilesystemStorage(Path(sys.argv[1]))
 with storage.receive() as incoming:
@@ -588,8 +583,6 @@ import resource, signal, sys
 from pathlib import Path
 from elasticpypi.errors import StorageError
 from elasticpypi.storage.filesystem import FilesystemStorage
-from tests.privileges import unprivileged
-from tests.running import wait_for
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
@@ -615,17 +608,12 @@ def test_a_file_that_cannot_grow_is_an_error_and_leaves_nothing(root: Path) -> N
     assert list((root / ".elasticpypi" / "uploads").iterdir()) == []
 
 
-def test_a_file_that_may_not_be_read_is_an_error_of_its_own() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        root.chmod(0o755)  # pytest's own directories are closed to others
-        directory = FilesystemStorage(root)
-        directory.initialise()
-        put(root / KEY).chmod(0)
-        obj = directory.stat(KEY)
-        with pytest.raises(UnreadableObjectError, match="permission denied"), unprivileged(), directory.open(obj):
-            pass
-        assert keys(directory) == [KEY]
+def test_a_file_that_may_not_be_read_is_an_error_of_its_own(directory: FilesystemStorage, root: Path) -> None:
+    put(root / KEY).chmod(0)
+    obj = directory.stat(KEY)
+    with pytest.raises(UnreadableObjectError, match="permission denied"), unprivileged(), directory.open(obj):
+        pass
+    assert keys(directory) == [KEY]
 
 
 def test_a_directory_that_goes_while_it_is_listed_is_left_out(directory: FilesystemStorage, root: Path) -> None:
@@ -646,8 +634,6 @@ _WATCH_A_FILE_THAT_OTHERS_OPEN = """
 import sys
 from pathlib import Path
 from elasticpypi.storage.filesystem import FilesystemStorage
-from tests.privileges import unprivileged
-from tests.running import wait_for
 storage = FilesystemStorage(Path(sys.argv[1]))
 obj = storage.stat(sys.argv[2])
 for _ in range(20_000):
@@ -662,9 +648,11 @@ def test_looking_whether_a_file_is_settled_survives_that_somebody_opens_it(tmp_p
     file = tmp_path / "acme-1.0.zip"
     file.write_bytes(b"data")
     wait_for(lambda: storage.is_settled(storage.stat(file.name)))
+    watch = [sys.executable, "-c", _WATCH_A_FILE_THAT_OTHERS_OPEN, str(tmp_path), file.name]
     with subprocess.Popen([sys.executable, "-c", _OPEN_IT_AGAIN_AND_AGAIN, file]) as writer:
-        watcher = subprocess.run(
-            [sys.executable, "-c", _WATCH_A_FILE_THAT_OTHERS_OPEN, tmp_path, file.name], timeout=60, check=False
-        )
-        writer.kill()
+        try:
+            watcher = subprocess.run(watch, cwd=Path(__file__).parents[1], timeout=60, check=False)
+            assert writer.poll() is None  # it opened the file all the while
+        finally:
+            writer.kill()
     assert watcher.returncode == 0

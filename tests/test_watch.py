@@ -120,8 +120,16 @@ def test_a_file_that_is_no_distribution_is_reported_and_left_out(server: Running
     wait_for(server.output, lambda log: "rejected broken-1.0" in log, seconds=DEADLINE_SECONDS)
     assert "broken" not in server.projects() or server.listing("broken") == {}
     report = run_command("sync", "--data", server.data, home=server.data / "home")
-    assert "rejected: acme-and-no-version.whl:" in report.stderr
-    assert "rejected: broken-1.0-py3-none-any.whl:" in report.stderr
+    assert "problem: acme-and-no-version.whl:" in report.stderr
+    assert "problem: broken-1.0-py3-none-any.whl:" in report.stderr
+
+
+def test_a_filename_that_is_not_text_does_not_end_the_watch(server: RunningServer, outside: Path) -> None:
+    Path(os.fsdecode(os.fsencode(server.files) + b"/n\xff.txt")).touch()
+    wait_for(lambda: "watching begins anew" in server.output())
+    wheel = make_wheel(outside)
+    shutil.copy(wheel, server.files)
+    wait_for_listing(server, "acme", digests(wheel))
 
 
 def test_symbolic_links_lead_nowhere(server: RunningServer, outside: Path) -> None:

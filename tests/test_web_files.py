@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from werkzeug.test import TestResponse
 
+from elasticpypi.web.files import DOWNLOADS
 from tests.dists import make_egg, make_sdist, make_wheel
 from tests.site import Site, open_site
 
@@ -52,6 +54,10 @@ def test_a_compressed_sdist_is_not_announced_as_an_encoding(site: Site, tmp_path
         ("bytes=-20", 206, slice(-20, None)),
         ("bytes=0-99999999", 206, slice(0, None)),
         ("lines=1-2", 200, slice(0, None)),
+        ("bytes=0-1,5-6", 200, slice(0, None)),
+        ("bytes=5-2", 200, slice(0, None)),
+        ("bytes=-", 200, slice(0, None)),
+        ("bytes=abc", 200, slice(0, None)),
     ],
 )
 def test_a_part_can_be_asked_for(site: Site, wheel: Path, range_: str, status: int, part: slice) -> None:
@@ -175,3 +181,28 @@ def test_files_need_permission_for_their_project(
     wheel = make_wheel(tmp_path, "bolt", "1.0")
     site.drop(wheel)
     assert site.get(f"/packages/bolt/{wheel.name}{suffix}", user=user).status_code == status
+
+
+def test_what_is_wrong_with_the_machine_is_told_to_the_log_alone(
+    site: Site, wheel: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "data" / "files").rename(tmp_path / "elsewhere")
+    response = site.get(WHEEL)
+    assert (response.status_code, response.text) == (503, "the index cannot do its work now; its log says why\n")
+    assert wheel.is_file()
+    assert str(tmp_path) in caplog.text
+
+
+@pytest.mark.usefixtures("wheel")
+def test_readers_that_stall_leave_room_for_others(site: Site) -> None:
+    def begin() -> TestResponse:
+        return site.client.get(WHEEL, auth=("admin", "secret"), buffered=False)
+
+    stalled = [begin() for _ in range(DOWNLOADS)]
+    refused = begin()
+    assert (refused.status_code, "Retry-After" in refused.headers) == (503, True)
+    assert site.get("/simple/acme/").status_code == site.get(WHEEL, method="HEAD").status_code == 200
+    for response in stalled:
+        response.close()
+        response.close()  # a server may do so twice
+    assert [site.get(WHEEL).status_code for _ in range(200)] == [200] * 200

@@ -45,6 +45,7 @@ PLAIN = "text/html; charset=utf-8"
         (f"{JSON};q=0.3, text/html;q=0.8", PLAIN),
         (f"{JSON}, {HTML}, text/html", JSON),
         (f"text/html, {JSON}", JSON),
+        ("TEXT/HTML;charset=utf-8;q=0.5", PLAIN),
     ],
 )
 def test_the_form_is_the_one_that_the_client_likes_best(site: Site, accept: str | None, content_type: str) -> None:
@@ -163,14 +164,14 @@ class TestConditionalRequests:
         assert site.get(path, accept=accept, accept_encoding=encoding, if_none_match=f"W/{etag}").status_code == 304
 
 
-def test_tags_differ_by_form_and_encoding(site: Site, tmp_path: Path) -> None:
+def test_tags_differ_by_type_and_encoding(site: Site, tmp_path: Path) -> None:
     site.drop(make_wheel(tmp_path, "acme", "1.0"))
     tags = {
         site.get("/simple/acme/", accept=accept, accept_encoding=encoding).headers["ETag"]
-        for accept in (JSON, HTML)
+        for accept in (JSON, HTML, "text/html")
         for encoding in ("identity", "gzip")
     }
-    assert len(tags) == 4
+    assert len(tags) == 6
 
 
 def test_a_file_of_a_known_project_leaves_the_root_as_it_is(site: Site, tmp_path: Path) -> None:
@@ -200,6 +201,7 @@ def test_pages_are_compressed_for_those_who_accept_it(site: Site, tmp_path: Path
         ("/simple", "/simple/"),
         ("/packages/Acme.Tools/x%2B1.whl", "/packages/acme-tools/x%2B1.whl"),
         ("/", "/simple/"),
+        ("", "/simple/"),
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "/dev"])

@@ -59,7 +59,6 @@ class SqliteCatalog:
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
         self._idle: deque[_Connection] = deque()
-        self._complete: int | None = None  # the file that was found to be complete
         with self._using():
             pass
 

@@ -27,19 +27,13 @@ def with_credentials(settings: Settings, data: Path) -> tuple[Settings, bool]:
     if settings.username is not None:
         return settings, False
     path = data / _FILENAME
-    try:
-        made = not path.exists() and _make(path)
-    except OSError as error:
-        raise ConfigError(
-            f"{data} cannot be the data directory ({error.strerror}): name with --data one that this process may write"
-        ) from error
+    made = not path.exists() and _make(path)
     username, password = _read(path)
     return replace(settings, username=username, password=password), made
 
 
 def _make(path: Path) -> bool:
     """Write new credentials, whole from the first moment; tell whether they are ours."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     document = {"username": _USERNAME, "password": secrets.token_hex(_SECRET_BYTES)}
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".credentials-") as directory:
         draft = Path(directory, _FILENAME)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import closing
@@ -68,7 +69,7 @@ def serve(host: str, port: int, workers: int, data: Path | None) -> None:
 def sync(check: bool, data: Path | None) -> None:
     """Make the catalog equal to the storage."""
     settings = read_settings(data)
-    with closing(open_index(settings, data=data_directory(settings, data))) as index:
+    with closing(open_index(settings, data=data_directory(settings, data), may_create=not check)) as index:
         if check:
             report = index.find_drift(patience_seconds=_CHECK_SECONDS)
         else:
@@ -91,21 +92,32 @@ def read_settings(data: Path | None) -> Settings:
 
 
 def data_directory(settings: Settings, data: Path | None) -> Path:
-    """Return where a local index lies: as the command says, else as configured, else `data`."""
-    return (data or (Path(settings.data) if settings.data else _DEFAULT_DATA)).absolute()
+    """Return where a local index lies: as the command says, else as configured, else `data`; make the directory."""
+    path = (data or (Path(settings.data) if settings.data else _DEFAULT_DATA)).absolute()
+    if settings.bucket is not None:
+        return path  # not a local index
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be the data directory ({error.strerror}): name with --data one that this process may write"
+        ) from error
+    return path
 
 
 def _print_report(index: Index, report: SyncReport, *, check: bool) -> None:
-    for word, keys in (("added", report.added), ("changed", report.changed), ("removed", report.removed)):
+    tense = "not yet " if check else ""
+    by_word = {"added": report.added, "changed": report.changed, "removed": report.removed}
+    for word, keys in by_word.items():
         for key in keys:
-            click.echo(f"{'not yet ' if check else ''}{word}: {key}")
+            click.echo(f"{tense}{word}: {key}")
     for key, reason in report.failed.items():
         click.echo(f"failed: {key}: {reason}", err=True)
     for key in report.unsettled:
         click.echo(f"still being written: {key}", err=True)
     for entry in index.problems():
-        click.echo(f"rejected: {entry.key}: {entry.problem}", err=True)
-    click.echo(
-        f"{report.unchanged} unchanged, {len(report.added)} added, {len(report.changed)} changed, "
-        f"{len(report.removed)} removed"
-    )
+        click.echo(f"problem: {entry.key}: {entry.problem}", err=True)
+    counts = [f"{len(keys)} {tense}{word}" for word, keys in by_word.items()]
+    click.echo(", ".join([f"{report.unchanged} unchanged", *counts]))

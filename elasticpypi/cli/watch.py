@@ -19,8 +19,8 @@ from elasticpypi.errors import ElasticpypiError
 from elasticpypi.index import Index
 from elasticpypi.names import parse_key
 
-_TICK_MS = 250  # how often files that were still being written are looked at again
-_DEBOUNCE_MS = 200
+_TICK_MILLISECONDS = 250  # how often files that were still being written are looked at again
+_DEBOUNCE_MILLISECONDS = 200
 _RETRY_SECONDS = 1.0
 _SETTLING_SECONDS = 3.0  # for files that are being written while a new catalog is filled
 _SYNC_SECONDS = 15 * 60.0  # should the system lose an event
@@ -33,12 +33,16 @@ def start_watching(index: Index, data: Path) -> None:
 
 
 def _watch_for_ever(index: Index, data: Path) -> None:
+    said = ""
     with _only_watcher(data / "watch.lock"):
         while True:
             try:
                 _follow(index, data / "files")
-            except ElasticpypiError as error:
-                _log.error("%s", error)
+            except (ElasticpypiError, OSError, RuntimeError) as error:
+                # The thread outlives whatever one file does to the watcher; its next round begins with a sync.
+                if str(error) != said:
+                    _log.error("watching begins anew: %s", error)
+                said = str(error)
                 time.sleep(_RETRY_SECONDS)
 
 
@@ -67,10 +71,11 @@ def _watch(index: Index, root: Path) -> None:
     for events in watch(
         root,
         watch_filter=None,
-        debounce=_DEBOUNCE_MS,
-        rust_timeout=_TICK_MS,
+        debounce=_DEBOUNCE_MILLISECONDS,
+        rust_timeout=_TICK_MILLISECONDS,
         yield_on_timeout=True,
         raise_interrupt=False,
+        ignore_permission_denied=True,
     ):
         changes.note(Path(path) for _, path in events)
         changes.settle()

@@ -37,6 +37,7 @@ from elasticpypi.model import format_time, parse_time
 from elasticpypi.names import RESERVED_PREFIX
 from elasticpypi.storage import Document, LocalFile, StoredObject
 
+_LOST_AND_FOUND = "lost+found/"  # of a volume's own, which only root may read
 _SETTLED_SECONDS = 1.0
 _ABANDONED_SECONDS = 60.0
 _DOCUMENT_BYTES = 16 * 2**20
@@ -238,7 +239,7 @@ class FilesystemStorage:
         except ObjectMissingError:
             return  # removed since its parent was read
         for key, entry in sorted(found, key=lambda item: os.fsencode(item[0])):
-            if key == RESERVED_PREFIX or not key.startswith(prefix):
+            if key in (RESERVED_PREFIX, _LOST_AND_FOUND) or not key.startswith(prefix):
                 continue
             if not _is_text(key):
                 _log.warning("left out, because its name is not UTF-8: %r", key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import Flask
+from flask import Flask, request
 
 from elasticpypi.auth import Authenticator
 from elasticpypi.index import Index
@@ -17,7 +17,9 @@ from elasticpypi.web.simple import redirect_within, simple_pages
 from elasticpypi.web.upload import file_uploads
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
 def create_app(index: Index, authenticator: Authenticator) -> WSGIApplication:
@@ -26,6 +28,16 @@ def create_app(index: Index, authenticator: Authenticator) -> WSGIApplication:
     app.url_map.merge_slashes = False
     for blueprint in (simple_pages(index), file_downloads(index), file_uploads(index), health_check(index)):
         app.register_blueprint(blueprint)
-    app.add_url_rule("/", "home", lambda: redirect_within("simple/", 302))
+    app.add_url_rule("/", "home", lambda: redirect_within(f"{request.script_root}/simple/", 302))
     answer_errors(app)
-    return ReadToTheEnd(BasicAuth(app, authenticator))
+    return _with_path(ReadToTheEnd(BasicAuth(app, authenticator)))
+
+
+def _with_path(app: WSGIApplication) -> WSGIApplication:
+    """Take the mount point without its slash for the one with it; Werkzeug would redirect, to an absolute URL."""
+
+    def with_path(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ["PATH_INFO"] = environ.get("PATH_INFO") or "/"
+        return app(environ, start_response)
+
+    return with_path

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from flask import request
 
 from elasticpypi.auth import Authenticator, Principal
+from elasticpypi.errors import UnavailableError
+from elasticpypi.web.errors import answer_error
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -26,7 +28,10 @@ class BasicAuth:
         self._authenticator = authenticator
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        principal = self._authenticator.authenticate(environ.get("HTTP_AUTHORIZATION"))
+        try:
+            principal = self._authenticator.authenticate(environ.get("HTTP_AUTHORIZATION"))
+        except UnavailableError as error:  # outside of Flask, where nobody else would answer it
+            return answer_error(error)(environ, start_response)
         if principal is None and environ.get("PATH_INFO") not in _OPEN_PATHS:
             headers = [
                 ("Content-Type", "text/plain; charset=utf-8"),

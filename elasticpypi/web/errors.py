@@ -9,12 +9,14 @@ from werkzeug.exceptions import HTTPException
 
 from elasticpypi.errors import (
     AlreadyExistsError,
+    CatalogError,
     ElasticpypiError,
     ForbiddenError,
     InvalidFilenameError,
     InvalidNameError,
     InvalidUploadError,
     NotFoundError,
+    StorageError,
     StorageFullError,
     UnavailableError,
 )
@@ -30,23 +32,35 @@ _STATUS: dict[type[ElasticpypiError], int] = {
     StorageFullError: 507,
     UnavailableError: 503,
 }
+# Their sentences name paths and the like, for whoever runs the index.
+_ABOUT_THIS_MACHINE = (CatalogError, StorageError)
+_NOT_TOLD = {
+    500: "something went wrong; the log of the index says what",
+    503: "the index cannot do its work now; its log says why",
+    507: "the storage of the index is full; tell whoever runs it",
+}
 _log = logging.getLogger(__name__)
 
 
 def answer_errors(app: Flask) -> None:
     """Make an application answer our errors, and Werkzeug's, as one sentence of plain text."""
-    app.register_error_handler(ElasticpypiError, _answer)
+    app.register_error_handler(ElasticpypiError, answer_error)
     app.register_error_handler(HTTPException, _answer_http)
 
 
-def _answer(error: ElasticpypiError) -> Response:
+def answer_error(error: ElasticpypiError) -> Response:
+    """Return the answer that an error deserves; what it says of this machine stays in the log."""
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
     if status >= 500:
         _log.error("%s", error)
-    response = sentence(status, str(error))
+    response = sentence(status, str(error) if _may_be_told(error) else _NOT_TOLD[status])
     if isinstance(error, UnavailableError):
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
+
+
+def _may_be_told(error: ElasticpypiError) -> bool:
+    return isinstance(error, tuple(_STATUS)) and not isinstance(error, _ABOUT_THIS_MACHINE)
 
 
 def _answer_http(error: HTTPException) -> Response:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import threading
+from typing import BinaryIO
 from urllib.parse import quote
 
 from flask import Blueprint, Response, request
@@ -9,18 +12,21 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wsgi import FileWrapper
 
 from elasticpypi.config import Permission
+from elasticpypi.errors import UnavailableError
 from elasticpypi.index import FoundFile, Index
 from elasticpypi.names import normalize_name
 from elasticpypi.web.auth import current_principal
 from elasticpypi.web.simple import redirect_within
 
 _CHUNK_BYTES = 64 * 1024  # the server keeps a few of them for each reader that stalls
+DOWNLOADS = 96  # at once in a process: readers that stall must leave threads of the server for pages
 _METADATA_SUFFIX = ".metadata"
 
 
 def file_downloads(index: Index) -> Blueprint:
     """Return the routes of files and their core metadata."""
     files = Blueprint("files", __name__)
+    turns = threading.BoundedSemaphore(DOWNLOADS)
 
     @files.get("/packages/<name>/<filename>")
     def download(name: str, filename: str) -> Response:
@@ -30,12 +36,36 @@ def file_downloads(index: Index) -> Blueprint:
             return redirect_within(f"../{normalized}/{quote(filename, safe='')}")
         if filename.endswith(_METADATA_SUFFIX):
             return _core_metadata(index, index.find_file(normalized, filename.removesuffix(_METADATA_SUFFIX)))
-        return _file(index, index.find_file(normalized, filename))
+        return _file(index, index.find_file(normalized, filename), turns)
 
     return files
 
 
-def _file(index: Index, found: FoundFile) -> Response:
+class _Download(FileWrapper):
+    """Bytes on their way to a client, which hold a turn until the server closes them."""
+
+    def __init__(self, stream: BinaryIO, turns: threading.BoundedSemaphore) -> None:
+        super().__init__(stream, _CHUNK_BYTES)
+        self._turns: threading.BoundedSemaphore | None = turns
+
+    def close(self) -> None:
+        super().close()
+        turns, self._turns = self._turns, None
+        if turns is not None:
+            turns.release()
+
+
+def _open_download(index: Index, found: FoundFile, turns: threading.BoundedSemaphore) -> _Download:
+    if not turns.acquire(blocking=False):
+        raise UnavailableError("too many downloads are under way just now; try again in a moment")
+    try:
+        return _Download(index.open_file(found), turns)
+    except BaseException:
+        turns.release()
+        raise
+
+
+def _file(index: Index, found: FoundFile, turns: threading.BoundedSemaphore) -> Response:
     response = Response(mimetype="application/octet-stream", direct_passthrough=True)
     response.content_length = found.file.size
     response.last_modified = found.file.upload_time
@@ -44,15 +74,22 @@ def _file(index: Index, found: FoundFile) -> Response:
     if request.method == "HEAD":  # answered from the catalog
         response.make_conditional(request)
         return response
-    stream = index.open_file(found)
-    response.response = FileWrapper(stream, _CHUNK_BYTES)
-    in_bytes = request.headers.get("Range", "").startswith("bytes=")  # other units are to be ignored
+    download = _open_download(index, found, turns)
+    response.response = download
     try:
-        response.make_conditional(request, accept_ranges=in_bytes, complete_length=found.file.size)
+        response.make_conditional(request, accept_ranges=_asks_for_one_range(), complete_length=found.file.size)
     except RequestedRangeNotSatisfiable:
-        stream.close()
+        download.close()
         raise
     return response
+
+
+def _asks_for_one_range() -> bool:
+    """Whether there is a Range to be heeded; several at once, other units and nonsense are ignored (RFC 9110, 14.2)."""
+    match = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("Range", ""), re.ASCII)
+    if match is None or match[0] == "bytes=-":
+        return False
+    return not (match[1] and match[2]) or int(match[1]) <= int(match[2])
 
 
 def _core_metadata(index: Index, found: FoundFile) -> Response:

@@ -16,7 +16,7 @@ from werkzeug.http import parse_accept_header
 
 from elasticpypi.auth import Principal
 from elasticpypi.config import Permission
-from elasticpypi.index import Index, Page
+from elasticpypi.index import Index, Page, page_tag
 from elasticpypi.names import normalize_name
 from elasticpypi.simple import Form
 from elasticpypi.web.auth import current_principal
@@ -44,8 +44,9 @@ def simple_pages(index: Index) -> Blueprint:
         principal.require(Permission.READ)
         content_type = negotiate(request.headers.get("Accept"))
         form = _form(content_type)
-        tag = index.root_tag(form) + _scope(principal)
-        return _not_modified(tag, content_type) or _answer(_root_page(index, principal, form), content_type)
+        revision = index.root_revision()
+        tag = page_tag(revision, form) + _scope(principal)
+        return _not_modified(tag, content_type) or _answer(_root_page(index, principal, form, revision), content_type)
 
     @pages.get("/simple/<name>/")
     def project(name: str) -> Response:
@@ -55,8 +56,9 @@ def simple_pages(index: Index) -> Blueprint:
             return redirect_within(f"../{normalized}/")
         content_type = negotiate(request.headers.get("Accept"))
         form = _form(content_type)
-        tag = index.project_tag(normalized, form)
-        return _not_modified(tag, content_type) or _answer(index.project_page(normalized, form), content_type)
+        revision = index.project_revision(normalized)
+        unchanged = _not_modified(page_tag(revision, form), content_type)
+        return unchanged or _answer(index.project_page(normalized, form, revision), content_type)
 
     @pages.get("/simple")
     def root_without_slash() -> Response:
@@ -83,12 +85,14 @@ def negotiate(accept: str | None) -> str:
     The most specific range that fits a type gives its quality (RFC 9110, 12.5.1). Who does not care (no header, `*/*`)
     gets `text/html`, as from PyPI.
     """
-    accepted = parse_accept_header(accept or "*/*", MIMEAccept)
+    parsed = parse_accept_header(accept or "*/*", MIMEAccept)
+    # Without parameters other than q: our types have none but a charset, of which there is one.
+    accepted = MIMEAccept([(value.partition(";")[0].strip().lower(), quality) for value, quality in parsed])
     qualities = {offer: accepted.quality(offer) for offer in _OFFERS}
     best = max(qualities.values())
     if best <= 0:
         raise NotAcceptable(f"This page exists as {', '.join(dict.fromkeys(_OFFERS.values()))}; accept one of them.")
-    named = {value.partition(";")[0].strip().lower() for value in accepted.values()}
+    named = set(accepted.values())
     liked = [offer for offer, quality in qualities.items() if quality == best]
     return _OFFERS[next((offer for offer in liked if offer in named), _OLD_HTML if _OLD_HTML in liked else liked[0])]
 
@@ -97,9 +101,9 @@ def _form(content_type: str) -> Form:
     return Form.JSON if content_type == _JSON else Form.HTML
 
 
-def _root_page(index: Index, principal: Principal, form: Form) -> Page:
+def _root_page(index: Index, principal: Principal, form: Form, revision: int) -> Page:
     if principal.sees_everything:
-        return index.root_page(form)
+        return index.root_page(form, revision)
     page = index.filtered_root_page(form, partial(principal.may, Permission.READ))
     return Page(page.tag + _scope(principal), page.body)
 
@@ -117,7 +121,7 @@ def _accepts_gzip() -> bool:
 
 def _not_modified(tag: str, content_type: str) -> Response | None:
     """Return the 304 that the client deserves, if it does."""
-    etag = _etag(tag, gzipped=_accepts_gzip())
+    etag = _etag(tag, content_type, gzipped=_accepts_gzip())
     if not request.if_none_match.contains_weak(etag):
         return None
     return _with_headers(Response(status=304), etag, content_type)
@@ -128,11 +132,12 @@ def _answer(page: Page, content_type: str) -> Response:
     response = Response(page.body if gzipped else gzip.decompress(page.body))
     if gzipped:
         response.headers["Content-Encoding"] = "gzip"
-    return _with_headers(response, _etag(page.tag, gzipped=gzipped), content_type)
+    return _with_headers(response, _etag(page.tag, content_type, gzipped=gzipped), content_type)
 
 
-def _etag(tag: str, *, gzipped: bool) -> str:
-    return f"{tag}.gzip" if gzipped else tag
+def _etag(tag: str, content_type: str, *, gzipped: bool) -> str:
+    """Return the strong ETag of a page as it is sent; the same HTML goes out under two types."""
+    return tag + (".plain" if content_type == _OLD_HTML else "") + (".gzip" if gzipped else "")
 
 
 def _with_headers(response: Response, etag: str, content_type: str) -> Response:
