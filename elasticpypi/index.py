@@ -12,7 +12,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import BinaryIO
 
-from elasticpypi import indexer
+from elasticpypi import indexer, sync
 from elasticpypi.catalog import Catalog, KeptPage
 from elasticpypi.catalog.sqlite import SqliteCatalog
 from elasticpypi.config import Settings
@@ -27,12 +27,13 @@ from elasticpypi.errors import (
     NotReadyError,
     ObjectMissingError,
 )
-from elasticpypi.indexer import Known, SyncReport
+from elasticpypi.indexer import Known
 from elasticpypi.model import Decisions, Entry, File, Rejection, Status, served_entry
 from elasticpypi.names import NormalizedName, canonical_key, decisions_key
 from elasticpypi.simple import RENDERER, Form, render_project, render_root
 from elasticpypi.storage import Incoming, Storage
 from elasticpypi.storage.filesystem import FilesystemStorage
+from elasticpypi.sync import SyncReport
 from elasticpypi.uploads import Claim, Proof, prove
 
 __all__ = ["Added", "Claim", "FoundFile", "Incoming", "Index", "Page", "SyncReport", "open_index", "page_tag"]
@@ -217,7 +218,7 @@ class Index:
         Files that somebody is still writing are waited for as long as the patience lasts, then left as `unsettled`.
         """
         self._storage.remove_abandoned()
-        return indexer.sync(self._catalog, self._storage, prefix=prefix, patience_seconds=patience_seconds)
+        return sync.sync(self._catalog, self._storage, prefix=prefix, patience_seconds=patience_seconds)
 
     def find_drift(self, *, patience_seconds: float = 0) -> SyncReport:
         """Tell where catalog and storage differ, and change nothing.
@@ -226,7 +227,7 @@ class Index:
         """
         until = time.monotonic() + patience_seconds
         while True:
-            report = indexer.sync(self._catalog, self._storage, check=True)
+            report = sync.find_drift(self._catalog, self._storage)
             if not (report.drift or report.unsettled) or time.monotonic() >= until:
                 return report
             time.sleep(_POLLING_SECONDS)

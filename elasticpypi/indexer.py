@@ -1,17 +1,13 @@
-"""Storage -> catalog: the one function `reconcile`, and `sync`, which finds the keys it has to be called for."""
+"""Storage -> catalog, for one key: `reconcile`."""
 
 from __future__ import annotations
 
 import hashlib
-import heapq
-import itertools
 import logging
-import time
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from elasticpypi.catalog import Catalog, KnownKey
+from elasticpypi.catalog import Catalog
 from elasticpypi.digests import hex_digest
 from elasticpypi.errors import (
     ArchiveError,
@@ -38,7 +34,6 @@ from elasticpypi.storage import Storage, StoredObject
 # Raise it when other things are read out of objects than before: `sync` then reads all of them again.
 _READING = 1
 _ATTEMPTS = 100
-_POLLING_SECONDS = 0.1
 _log = logging.getLogger(__name__)
 
 
@@ -49,23 +44,6 @@ class Known:
     fingerprint: str
     sha256: str
     core_metadata: CoreMetadata | None
-
-
-@dataclass(slots=True)
-class SyncReport:
-    """What `sync` found: keys, by what had to be done about them (or, with `check`, would have to be)."""
-
-    added: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)  # key -> why nothing could be done about it now
-    unsettled: list[str] = field(default_factory=list)  # still being written, so not looked at yet
-    unchanged: int = 0
-
-    @property
-    def drift(self) -> int:
-        """The number of keys in which catalog and storage differed."""
-        return len(self.added) + len(self.changed) + len(self.removed) + len(self.failed)
 
 
 def reconcile(catalog: Catalog, storage: Storage, key: str, *, known: Known | None = None) -> Entry | None:
@@ -104,11 +82,11 @@ def _look(
         obj = storage.stat(named.key)
     except ObjectMissingError:
         return replace(before, project=before.project or _project(named), fingerprint="", content=None), None
-    if before.content is not None and before.fingerprint == _seen(obj):
+    if before.content is not None and before.fingerprint == seen_fingerprint(obj):
         return before, None
     try:
         content, core_metadata = _read(storage, obj, named, before, known)
-        fingerprint = _seen(obj)
+        fingerprint = seen_fingerprint(obj)
     except UnreadableObjectError as error:
         if isinstance(before.content, File | Decisions):
             raise  # what is known stays known
@@ -117,7 +95,8 @@ def _look(
     return Entry(named.key, _project(named), before.generation, fingerprint, content), core_metadata
 
 
-def _seen(obj: StoredObject) -> str:
+def seen_fingerprint(obj: StoredObject) -> str:
+    """Return the fingerprint of an entry that was read from this object, by the present way of reading."""
     return f"{_READING}:{obj.fingerprint}"
 
 
@@ -209,44 +188,6 @@ def _keep_ours(catalog: Catalog, storage: Storage, project: NormalizedName, leav
     reconcile(catalog, storage, key)
 
 
-def sync(
-    catalog: Catalog, storage: Storage, *, prefix: str = "", check: bool = False, patience_seconds: float = 0
-) -> SyncReport:
-    """Make the catalog equal to the storage below a prefix; with `check` only report in what they differ.
-
-    Lists both sides in order, in constant memory, and hands the keys that differ to `reconcile`. Files that somebody is
-    still writing are waited for as long as the patience lasts, then left as `unsettled`: what has never been whole is
-    not missing.
-    """
-    identity = catalog.identity()
-    report = SyncReport()
-    for row, obj in _side_by_side(catalog, storage, prefix):
-        _bring_together(catalog, storage, row, obj, check=check, report=report)
-    if not check:
-        _wait_for_unsettled(catalog, storage, report, time.monotonic() + patience_seconds)
-        if not (prefix or report.failed):
-            catalog.mark_complete(identity)
-    return report
-
-
-def _wait_for_unsettled(catalog: Catalog, storage: Storage, report: SyncReport, until: float) -> None:
-    while report.unsettled and time.monotonic() < until:
-        time.sleep(_POLLING_SECONDS)
-        waiting, report.unsettled = report.unsettled, []
-        for key in waiting:
-            row, obj = _both_sides(catalog, storage, key)
-            _bring_together(catalog, storage, row, obj, check=False, report=report)
-
-
-def _both_sides(catalog: Catalog, storage: Storage, key: str) -> tuple[KnownKey | None, StoredObject | None]:
-    entry = catalog.entry(key)
-    row = None if entry.content is None else KnownKey(key, entry.fingerprint)
-    try:
-        return row, storage.stat(key)
-    except ObjectMissingError:
-        return row, None
-
-
 def reconcile_settled(catalog: Catalog, storage: Storage, key: str) -> bool:
     """Do as `reconcile` if nobody is writing the object any more, and tell whether that was so."""
     try:
@@ -256,75 +197,3 @@ def reconcile_settled(catalog: Catalog, storage: Storage, key: str) -> bool:
         pass  # and nobody is
     reconcile(catalog, storage, key)
     return True
-
-
-def _side_by_side(
-    catalog: Catalog, storage: Storage, prefix: str
-) -> Iterator[tuple[KnownKey | None, StoredObject | None]]:
-    """Yield what the two sides have under each key that either has."""
-    rows: Iterator[KnownKey | StoredObject] = catalog.known_keys(prefix)
-    objects = (obj for obj in storage.list(prefix) if parse_key(obj.key) is not None)
-    ordered = heapq.merge(rows, objects, key=_order)
-    for _, found in itertools.groupby(ordered, key=_order):
-        sides = list(found)
-        yield (
-            next((side for side in sides if isinstance(side, KnownKey)), None),
-            next((side for side in sides if isinstance(side, StoredObject)), None),
-        )
-
-
-def _order(item: KnownKey | StoredObject) -> bytes:
-    return item.key.encode()
-
-
-def _bring_together(
-    catalog: Catalog,
-    storage: Storage,
-    row: KnownKey | None,
-    obj: StoredObject | None,
-    *,
-    check: bool,
-    report: SyncReport,
-) -> None:
-    """Do what one key needs, and put it down in the report."""
-    if row is not None and obj is not None and row.fingerprint == _seen(obj):
-        report.unchanged += 1
-    elif obj is not None and not storage.is_settled(obj):
-        report.unsettled.append(obj.key)
-    else:
-        _repair(catalog, storage, row, obj, check=check, report=report)
-
-
-def _repair(
-    catalog: Catalog,
-    storage: Storage,
-    row: KnownKey | None,
-    obj: StoredObject | None,
-    *,
-    check: bool,
-    report: SyncReport,
-) -> None:
-    if row is None and obj is not None:
-        key, done = obj.key, report.added
-    elif row is not None:
-        key, done = row.key, report.removed if obj is None else report.changed
-    else:
-        return
-    try:
-        if not check:
-            reconcile(catalog, storage, key)
-        elif _agree(catalog, storage, key):
-            report.unchanged += 1
-            return
-        done.append(key)
-    except (BusyError, UnreadableObjectError) as error:
-        report.failed[key] = str(error)
-
-
-def _agree(catalog: Catalog, storage: Storage, key: str) -> bool:
-    """Whether row and object agree by now: while two lists are read, things go on."""
-    entry = catalog.entry(key)
-    try:
-        return entry.content is not None and entry.fingerprint == _seen(storage.stat(key))
-    except ObjectMissingError:
-        return entry.content is None

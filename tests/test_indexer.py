@@ -13,13 +13,14 @@ import pytest
 from elasticpypi.catalog import Catalog
 from elasticpypi.catalog.sqlite import SqliteCatalog
 from elasticpypi.errors import StorageError, UnreadableObjectError
-from elasticpypi.indexer import Known, SyncReport, object_fingerprint, reconcile, sync
+from elasticpypi.indexer import Known, object_fingerprint, reconcile
 from elasticpypi.metadata import CoreMetadata
 from elasticpypi.model import Decisions, Entry, File, ListedFile, Rejection, Status, format_decisions
 from elasticpypi.names import Kind, NormalizedName
 from elasticpypi.simple import Form, render_project
 from elasticpypi.storage import Storage, StoredObject
 from elasticpypi.storage.filesystem import FilesystemStorage
+from elasticpypi.sync import SyncReport, find_drift, sync
 from tests.dists import make_core_metadata, make_egg, make_sdist, make_wheel
 
 ACME = NormalizedName("acme")
@@ -91,8 +92,11 @@ class Scene:
     def content(self, key: str) -> File | Rejection | Decisions | None:
         return self.catalog.entry(key).content
 
-    def sync(self, *, check: bool = False, prefix: str = "") -> SyncReport:
-        return sync(self.catalog, self.storage, check=check, prefix=prefix)
+    def sync(self, *, prefix: str = "") -> SyncReport:
+        return sync(self.catalog, self.storage, prefix=prefix)
+
+    def find_drift(self) -> SyncReport:
+        return find_drift(self.catalog, self.storage)
 
     def pages(self) -> dict[str, bytes]:
         """Render every page of every project."""
@@ -486,15 +490,15 @@ def test_sync_repairs_and_check_only_reports(scene: Scene, tmp_path: Path) -> No
         added=["acme/acme-4.0.tar.gz"], changed=[DECISIONS], removed=[FLAT], unchanged=len(ALL_KEYS) - 2
     )
     rows, files = scene.rows(), sorted(scene.root.rglob("*"))
-    assert scene.sync(check=True) == expected
+    assert scene.find_drift() == expected
     assert expected.drift == 3
     assert (scene.rows(), sorted(scene.root.rglob("*"))) == (rows, files)
     assert scene.sync() == expected
-    assert scene.sync(check=True) == SyncReport(unchanged=len(ALL_KEYS))
+    assert scene.find_drift() == SyncReport(unchanged=len(ALL_KEYS))
 
 
 def test_check_alone_makes_no_catalog_complete(scene: Scene) -> None:
-    scene.sync(check=True)
+    scene.find_drift()
     assert not scene.catalog.is_complete()
 
 

@@ -22,12 +22,13 @@ from elasticpypi.catalog import Catalog
 from elasticpypi.catalog.sqlite import SqliteCatalog
 from elasticpypi.digests import hex_digest
 from elasticpypi.errors import ConflictError
-from elasticpypi.indexer import Known, SyncReport, reconcile, sync
+from elasticpypi.indexer import Known, reconcile
 from elasticpypi.metadata import read_core_metadata
 from elasticpypi.model import Decisions, Entry, File, Rejection, Status
 from elasticpypi.names import NormalizedName, parse_filename
 from elasticpypi.storage import Storage
 from elasticpypi.storage.filesystem import FilesystemStorage
+from elasticpypi.sync import SyncReport, find_drift, sync
 from tests.dists import make_core_metadata, make_wheel
 from tests.scheduler import Choice, Interleaved, Pace, Task, Tasks, switching_point
 
@@ -301,7 +302,7 @@ class World:
         return self.tasks.start(f"reconcile {key}", lambda: reconcile(self.catalog, self.storage, key))
 
     def sync(self, *, check: bool = False) -> SyncReport:
-        return sync(self.catalog, self.storage, check=check)
+        return (find_drift if check else sync)(self.catalog, self.storage)
 
     def learn(self, *keys: str) -> None:
         """Reconcile keys one after the other."""
