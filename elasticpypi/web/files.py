@@ -86,7 +86,7 @@ def _file(index: Index, found: FoundFile, turns: threading.BoundedSemaphore) -> 
 
 def _asks_for_one_range() -> bool:
     """Whether there is a Range to be heeded; several at once, other units and nonsense are ignored (RFC 9110, 14.2)."""
-    match = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("Range", ""), re.ASCII)
+    match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", request.headers.get("Range", ""), re.ASCII)
     if match is None or match[0] == "bytes=-":
         return False
     return not (match[1] and match[2]) or int(match[1]) <= int(match[2])
