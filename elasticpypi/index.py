@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -26,6 +27,7 @@ from elasticpypi.errors import (
     NotFoundError,
     NotReadyError,
     ObjectMissingError,
+    StorageError,
 )
 from elasticpypi.indexer import Known
 from elasticpypi.model import Decisions, Entry, File, Rejection, Status, served_entry
@@ -135,10 +137,12 @@ class Index:
             raise NotFoundError(f"the file {found.file.filename!r} is no longer in the storage") from error
 
     def core_metadata(self, found: FoundFile) -> bytes:
-        """Return a file's core metadata byte for byte; NotFoundError where none is announced for it."""
+        """Return a file's core metadata byte for byte, as announced; NotFoundError where none is announced for it."""
         body = None if found.file.core_metadata_sha256 is None else self._catalog.core_metadata(found.key)
         if body is None:
             raise NotFoundError(f"there is no core metadata for {found.file.filename!r}")
+        if hashlib.sha256(body).hexdigest() != found.file.core_metadata_sha256:
+            raise BusyError(found.key)  # the file was replaced after it was found
         return body
 
     def receive(self) -> AbstractContextManager[Incoming]:
@@ -158,7 +162,7 @@ class Index:
             if added is not None:
                 return added
         key = canonical_key(proof.parsed.project, claim.filename)
-        raise BusyError(f"{key} (if it stays so, something that is no file lies there: remove it)")
+        raise StorageError(f"{key} cannot be stored: something lies there that is no file; remove it, or try again")
 
     def _try_to_add(self, incoming: Incoming, proof: Proof) -> Added | None:
         """Publish what has come in, unless it may not be; None where others were quicker: then ask all of it anew."""

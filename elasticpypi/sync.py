@@ -19,7 +19,7 @@ _POLLING_SECONDS = 0.1
 
 @dataclass(slots=True)
 class SyncReport:
-    """What `sync` found: keys, by what had to be done about them (or, with `check`, would have to be)."""
+    """Keys in which catalog and storage differed, by what `sync` did about them, or would do after `find_drift`."""
 
     added: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
@@ -56,10 +56,10 @@ def sync(catalog: Catalog, storage: Storage, *, prefix: str = "", patience_secon
     return report
 
 
-def find_drift(catalog: Catalog, storage: Storage, *, prefix: str = "") -> SyncReport:
-    """Tell where catalog and storage differ below a prefix, and change nothing."""
+def find_drift(catalog: Catalog, storage: Storage) -> SyncReport:
+    """Tell where catalog and storage differ, and change nothing."""
     report = SyncReport()
-    for sides in _side_by_side(catalog, storage, prefix):
+    for sides in _side_by_side(catalog, storage, prefix=""):
         # What differs is looked at once more: while two lists are read, things go on.
         now = sides if sides.agree else _look(catalog, storage, sides.key)
         done = now.to_be_done(report)

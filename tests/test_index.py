@@ -12,7 +12,7 @@ import pytest
 from elasticpypi.catalog import Catalog
 from elasticpypi.catalog.sqlite import SqliteCatalog
 from elasticpypi.config import Settings
-from elasticpypi.errors import CatalogError, StorageError
+from elasticpypi.errors import BusyError, CatalogError, StorageError
 from elasticpypi.index import Index, open_index
 from elasticpypi.names import NormalizedName
 from elasticpypi.simple import Form
@@ -43,6 +43,20 @@ def test_a_page_that_cannot_be_kept_is_served(tmp_path: Path) -> None:
     index.sync(patience_seconds=10)
     assert index.project_page(ACME, Form.JSON, index.project_revision(ACME)).body
     assert index.root_page(Form.HTML, index.root_revision()).body
+    index.close()
+
+
+def test_core_metadata_is_never_that_of_other_bytes_than_were_found(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    wheel = make_wheel(data / "files", "acme", "1.0", description="old")
+    index = open_index(Settings(), data=data)
+    index.sync(patience_seconds=10)
+    found = index.find_file(ACME, wheel.name)
+    assert b"old" in index.core_metadata(found)
+    make_wheel(data / "files", "acme", "1.0", description="new")
+    index.reconcile(wheel.name)
+    with pytest.raises(BusyError):
+        index.core_metadata(found)
     index.close()
 
 

@@ -260,3 +260,11 @@ def test_an_index_that_is_still_being_built_takes_nothing(tmp_path: Path) -> Non
     assert site.get("/simple/acme/").status_code == site.get("/simple/").status_code == 503
     assert site.get("/health").status_code == 503
     site.index.close()
+
+
+def test_a_place_that_is_taken_by_no_file_is_named_in_the_log(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (site.data / "files" / "acme" / ACME).mkdir(parents=True)
+    assert site.upload(make_wheel(tmp_path, "acme", "1.0")).status_code == 503
+    assert f"acme/{ACME} cannot be stored: something lies there that is no file" in caplog.text

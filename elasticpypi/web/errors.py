@@ -1,4 +1,4 @@
-"""Which status an error has. The only place where the web catches them."""
+"""Which status an error has, and how much of it a client is told."""
 
 from __future__ import annotations
 
