@@ -43,9 +43,10 @@ pins: .venv/installed-tests
 	$(COMPILE) requirements.in --output-file requirements.txt
 	$(COMPILE) requirements-local.in --output-file requirements-local.txt
 	$(COMPILE) test-requirements.in --output-file test-requirements.txt
+	$(COMPILE) peers-requirements.in --output-file peers-requirements.txt
 
 clean:
-	rm -rf .venv .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf .venv .peers .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: each step is done again only when what it depends on has changed.
@@ -66,4 +67,10 @@ clean:
 	$(INSTALL) --require-hashes -r test-requirements.txt
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	$(RUN) pip check
+	@touch $@
+
+# Other people's indexes and mirrors, which need not agree with us about their dependencies.
+.peers/installed: .venv/created peers-requirements.txt
+	"$(PYTHON)" -m venv --clear .peers
+	.peers/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r peers-requirements.txt
 	@touch $@

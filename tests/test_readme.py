@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import requests
 
@@ -101,7 +102,7 @@ def test_the_limits_are_those_of_the_code(limit: int) -> None:
 
 
 def test_every_command_is_named() -> None:
-    assert [name for name in main.commands if f"elasticpypi {name}" not in README] == []
+    assert [name for name in main.list_commands(click.Context(main)) if f"elasticpypi {name}" not in README] == []
 
 
 def test_every_linked_page_exists() -> None:

@@ -1,0 +1,62 @@
+"""What several commands share: where the index lies, and how a program reads what they print."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+import elasticpypi
+from elasticpypi.config import Settings, load_settings
+from elasticpypi.errors import ConfigError
+from elasticpypi.index import Index, open_index
+
+_DEFAULT_DATA = Path("data")
+_CONFIG_PATH = Path(elasticpypi.__file__).with_name("config.json")
+
+data_option = click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory of a local index (files and catalog); makes the command local whatever is configured.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def read_settings(data: Path | None) -> Settings:
+    """Read the configuration that this process is given; with a data directory the index is a local one."""
+    return load_settings(environ=os.environ, default_path=_CONFIG_PATH, local=data is not None)
+
+
+def data_directory(settings: Settings, data: Path | None) -> Path:
+    """Return where a local index lies: as the command says, else as configured, else `data`; make the directory."""
+    path = (data or (Path(settings.data) if settings.data else _DEFAULT_DATA)).absolute()
+    if settings.bucket is not None:
+        return path  # not a local index
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be the data directory ({error.strerror}): name with --data one that this process may write"
+        ) from error
+    return path
+
+
+@contextmanager
+def configured_index(data: Path | None, *, may_create: bool = False) -> Iterator[Index]:
+    """Open the index that the configuration and `--data` name, for as long as a command runs."""
+    settings = read_settings(data)
+    with closing(open_index(settings, data=data_directory(settings, data), may_create=may_create)) as index:
+        yield index
+
+
+def print_json(document: Any) -> None:
+    """Print a document as a program reads it and a person can."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
