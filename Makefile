@@ -13,17 +13,17 @@ RUN = .venv/bin/python -m
 # Your own pip configuration (a mirror, a proxy) is honoured: the hashes make sure of what comes.
 INSTALL = $(RUN) pip --disable-pip-version-check install --quiet
 
-.PHONY: serve test test-heavy lint bench pins clean
+.PHONY: serve test test-heavy lint bench bench-servers pins clean
 
 # `exec`, so that a signal reaches the server and not a shell in between.
 serve: .venv/installed
 	@exec $(RUN) elasticpypi serve --host "$(HOST)" --port "$(PORT)" --data "$(DATA)"
 
-test: lint
+test: lint .peers/installed .venv/system-packages
 	$(RUN) pytest -m "not heavy" -n 2
 
 # Gigabytes and measurements: one at a time, so that they do not disturb each other.
-test-heavy: .venv/installed-tests
+test-heavy: .venv/installed-tests .peers/installed .venv/system-packages
 	$(RUN) pytest -m heavy
 
 lint: .venv/installed-tests
@@ -32,7 +32,12 @@ lint: .venv/installed-tests
 	$(RUN) mypy
 	.venv/bin/lint-imports
 
-bench: .venv/installed-tests
+# Against nginx and other people's indexes; says what it leaves out where nginx or wrk is not there.
+bench: .venv/installed-tests .peers/installed .venv/system-packages
+	$(RUN) bench.peers
+
+# Our app under several WSGI servers.
+bench-servers: .venv/installed-tests
 	$(RUN) bench.servers
 
 # The newest releases, in one resolution for every platform and every Python from 3.11 on. Each file is constrained by
@@ -74,3 +79,14 @@ clean:
 	"$(PYTHON)" -m venv --clear .peers
 	.peers/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r peers-requirements.txt
 	@touch $@
+
+# What tests and benchmarks run and pip cannot install. Where we may not either, tests are skipped, in CI they fail.
+PROGRAMS = caddy nginx openssl systemd-analyze wrk
+.venv/system-packages: .venv/created
+	@PATH="$$PATH:/usr/sbin"; \
+	missing=$$(for program in $(PROGRAMS); do command -v $$program >/dev/null || echo $$program; done | xargs); \
+	if test -z "$$missing"; then touch $@; \
+	elif test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq --no-install-recommends \
+		$$(echo $$missing | sed s/systemd-analyze/systemd/); then touch $@; \
+	else echo "What needs $$missing is skipped: installing them takes root and apt-get." >&2; fi
