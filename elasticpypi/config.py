@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from elasticpypi.errors import ConfigError
+from elasticpypi.index_url import parse_index_url
 from elasticpypi.passwords import is_hash
 
 VARIABLE_PREFIX = "ELASTICPYPI_"
@@ -33,8 +34,10 @@ class Permission(StrEnum):
 
     def includes(self, other: Permission) -> bool:
         """Whether whoever has this permission also has the other one."""
-        order = list(Permission)
-        return order.index(self) >= order.index(other)
+        return _RANKS[self] >= _RANKS[other]
+
+
+_RANKS = {permission: rank for rank, permission in enumerate(Permission)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class Settings:
     overwrite: bool = False
     users: tuple[User, ...] = ()  # further users, beside the main one
     data: str | None = None  # directory of the local adapters; None: the command's default
+    url: str | None = None  # where clients find the index; None: as each of them asks
 
     @property
     def all_users(self) -> tuple[User, ...]:
@@ -82,6 +86,7 @@ _EXAMPLES: Mapping[str, object] = {
     "overwrite": False,
     "users": [{"username": "ci", "password": "another-secret", "permission": "upload", "projects": ["acme-*"]}],
     "data": "/var/lib/elasticpypi",
+    "url": "https://pypi.example.org/",
     "permission": "upload",
     "projects": ["acme-*"],
 }
@@ -308,6 +313,14 @@ def _read_overwrite(given: _Given) -> bool:
     return given.value
 
 
+def _read_url(given: _Given) -> str:
+    # Without credentials, which `elasticpypi upload` reads out of the same variable: everybody sees this URL.
+    try:
+        return parse_index_url(_read_string(given)).url
+    except ValueError as error:
+        raise given.error(str(error)) from error
+
+
 def _read_users(given: _Given) -> tuple[User, ...]:
     if not isinstance(given.value, list):
         raise given.error("is not a list of users")
@@ -363,6 +376,7 @@ _READERS: Mapping[str, Callable[[_Given], Any]] = {
     "overwrite": _read_overwrite,
     "users": _read_users,
     "data": _read_string,
+    "url": _read_url,
 }
 _READERS_OF_USER: Mapping[str, Callable[[_Given], Any]] = {
     "username": _read_username,

@@ -92,6 +92,17 @@ class UnreadableObjectError(StorageError):
         return f"{self.key} cannot be read: {self.reason}"
 
 
+class BackupError(ElasticpypiError):
+    """A backup cannot be written or read; the reason is a sentence about it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the backup cannot be used: {self.reason}"
+
+
 class NotReadyError(UnavailableError):
     """The catalog does not know the whole storage yet, so that nothing can be said about what is not there."""
 
@@ -129,8 +140,32 @@ class ForbiddenError(ElasticpypiError):
     """The principal, or the status of the project, does not allow this; the message says why."""
 
 
+class DecisionsError(ElasticpypiError):
+    """What people want to decide does not fit what has been decided; the message says why and what to do."""
+
+
+class SourceError(ElasticpypiError):
+    """Another index, or what one left behind, cannot be read or is not what it says; the message says what to do."""
+
+
+class InvalidRequestError(ElasticpypiError):
+    """A program has asked for something in a way that nobody understands; the message says what is expected."""
+
+
+class InterruptedDownloadError(SourceError):
+    """A download has begun and broken off; to begin anew may help."""
+
+
 class InvalidUploadError(ElasticpypiError):
     """An upload is broken or disagrees with itself; the message says in what."""
+
+
+class UploadRefusedError(ElasticpypiError):
+    """Another index refuses a file of ours; the message is its own sentence."""
+
+
+class UploadFailedError(ElasticpypiError):
+    """Another index cannot be reached, or cannot be uploaded to at all; the message says why and what to do."""
 
 
 class AlreadyExistsError(ElasticpypiError):

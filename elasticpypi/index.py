@@ -2,54 +2,91 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from elasticpypi import indexer, sync
-from elasticpypi.catalog import Catalog, KeptPage
-from elasticpypi.catalog.sqlite import SqliteCatalog
+from elasticpypi import decisions, indexer, legacy_json, origins, sync
+from elasticpypi.backup.restoring import RestoreReport, restore_backup
+from elasticpypi.backup.writing import BackupReport, write_backup
+from elasticpypi.catalog import Catalog, Counts, KeptPage
+from elasticpypi.catalog.sqlite import SQLITE_VERSION, SqliteCatalog
 from elasticpypi.config import Settings
+from elasticpypi.description import describe_project
+from elasticpypi.digests import hex_digest
 from elasticpypi.errors import (
     AlreadyExistsError,
     BusyError,
     CatalogError,
     ConfigError,
     ConflictError,
+    ElasticpypiError,
     ForbiddenError,
     NotFoundError,
     NotReadyError,
     ObjectMissingError,
     StorageError,
+    StorageFullError,
+    UnavailableError,
 )
 from elasticpypi.indexer import Known
-from elasticpypi.model import Decisions, Entry, File, Rejection, Status, served_entry
-from elasticpypi.names import NormalizedName, canonical_key, decisions_key
+from elasticpypi.model import (
+    Decisions,
+    Entry,
+    File,
+    Origin,
+    ProjectSnapshot,
+    Rejection,
+    RootSnapshot,
+    Status,
+    served_entry,
+)
+from elasticpypi.names import NormalizedName, ParsedFilename, canonical_key, decisions_key
 from elasticpypi.simple import RENDERER, Form, render_project, render_root
 from elasticpypi.storage import Incoming, Storage
 from elasticpypi.storage.filesystem import FilesystemStorage
 from elasticpypi.sync import SyncReport
-from elasticpypi.uploads import Claim, Proof, prove
+from elasticpypi.uploads import Claim, Proof, claim_by_filename, prove, prove_alone
 
-__all__ = ["Added", "Claim", "FoundFile", "Incoming", "Index", "Page", "SyncReport", "open_index", "page_tag"]
+__all__ = [
+    "SQLITE_VERSION",
+    "Added",
+    "BackupReport",
+    "Claim",
+    "Counts",
+    "FoundFile",
+    "Incoming",
+    "Index",
+    "Page",
+    "RestoreReport",
+    "SyncReport",
+    "claim_by_filename",
+    "is_index",
+    "open_index",
+    "prove_alone",
+]
 
 _log = logging.getLogger(__name__)
 _ATTEMPTS = 20
 _POLLING_SECONDS = 0.1
+_SETTLING_SECONDS = 10.0  # for files that are being copied into the directory while a backup is written
 _GZIP_LEVEL = 6
+_GZIP_WINDOW = 16 + zlib.MAX_WBITS  # 16: with a gzip header, which has no time in it
+_MARKER = "storage-was-made"  # in the data directory
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """A rendered page; equal tags mean equal bytes."""
 
+    revision: int
     tag: str  # of the content, whatever its encoding
     body: bytes  # gzip-compressed
 
@@ -92,15 +129,12 @@ class Index:
         kept = self._kept_page(name, form, revision)
         if kept is not None:
             return kept
-        project = self._catalog.project(name)
-        self._check_complete()
-        if project is None:
-            raise _unknown_project(name)
+        project = self.snapshot(name)
         return self._keep_page(name, form, project.revision, render_project(project, form))
 
-    def root_revision(self) -> int:
-        """Return the revision of the list of projects with one small read."""
-        revision = self._catalog.root_revision()
+    def root_revision(self, form: Form) -> int:
+        """Return the revision of the list of projects with one small read; as JSON it shows every project's serial."""
+        revision = self._catalog.serial() if form is Form.JSON else self._catalog.root_revision()
         self._check_complete()
         return revision
 
@@ -109,15 +143,25 @@ class Index:
         kept = self._kept_page(None, form, revision)
         if kept is not None:
             return kept
-        revision, names = self._catalog.projects()
+        root = self._catalog.root()
         self._check_complete()
-        return self._keep_page(None, form, revision, render_root(names, form))
+        return self._keep_page(None, form, _revision_of(root, form), render_root(root, form))
 
     def filtered_root_page(self, form: Form, is_visible: Callable[[NormalizedName], bool]) -> Page:
         """Return the list of those projects that somebody may see; not kept."""
-        revision, names = self._catalog.projects()
+        root = self._catalog.root()
         self._check_complete()
-        return Page(page_tag(revision, form), _compress(render_root(filter(is_visible, names), form)))
+        visible = replace(root, projects=tuple(project for project in root.projects if is_visible(project.name)))
+        return _page(_revision_of(root, form), form, _compress(render_root(visible, form)))
+
+    def legacy_json(self, name: NormalizedName, version: str | None, *, root: str) -> tuple[int, bytes]:
+        """Return a project (version None) or a release for the legacy JSON API, and the revision it belongs to.
+
+        `root` is the absolute URL of the index, with its slash. NotFoundError for what is unknown.
+        """
+        project = self.snapshot(name)
+        body = legacy_json.render(project, version, core_metadata=self._catalog.core_metadata, root=root)
+        return project.revision, body
 
     def find_file(self, name: NormalizedName, filename: str) -> FoundFile:
         """Return the file that is served under a name; NotFoundError, or ForbiddenError where it is quarantined."""
@@ -149,6 +193,63 @@ class Index:
         """Begin an upload; what is not added before the context ends leaves no trace."""
         return self._storage.receive()
 
+    def begin(self, token: str, size: int) -> int:
+        """Begin an upload in parts, or go on with it; return how many of its `size` bytes there are already.
+
+        Raise StorageFullError where the others have no room. `token` is as for `Storage.begin`.
+        """
+        received = self._storage.begin(token)
+        free = self._storage.free_bytes()
+        if free is not None and free < size - received:
+            raise StorageFullError(
+                f"the storage has room for {free} bytes, but {size - received} are to come: make room"
+            )
+        return received
+
+    def received(self, token: str) -> int | None:
+        """Return how many bytes of an upload in parts there are; None where it was not begun, or is over."""
+        try:
+            return self._storage.received(token)
+        except ObjectMissingError:
+            return None
+
+    @contextmanager
+    def resume(self, token: str) -> Iterator[Incoming]:
+        """Go on with an upload in parts, for no longer than it takes to write one; NotFoundError where there is none.
+
+        What is written stays. BusyError where somebody else is at it.
+        """
+        with ExitStack() as stack:
+            try:
+                incoming = stack.enter_context(self._storage.receive(resuming=token))
+            except ObjectMissingError as error:
+                raise NotFoundError("there is no such upload: it was finished or given up; begin it again") from error
+            yield incoming
+
+    def add_resumed(self, incoming: Incoming, claim: Claim) -> Added:
+        """Do as `add` with what `resume` gave, and forget it, unless asking again may help."""
+        try:
+            added = self.add(incoming, claim, sha256=hex_digest(incoming.stream, "sha256"))
+        except UnavailableError:
+            raise
+        except ElasticpypiError:
+            incoming.drop()
+            raise
+        incoming.drop()
+        return added
+
+    def has(self, parsed: ParsedFilename, sha256: str) -> bool:
+        """Whether these bytes are there already under their name; else raise what `add` would without reading them."""
+        self._check_may_change(parsed.project, parsed.filename, sha256)
+        present = self._served_entry(parsed.project, parsed.filename)
+        self._check_complete()
+        seen = None if present is None else indexer.reconcile(self._catalog, self._storage, present.key)
+        if seen is None or not isinstance(seen.content, File):
+            return False
+        if seen.content.sha256 != sha256 and not self.overwrite:
+            raise AlreadyExistsError(parsed.filename)
+        return seen.content.sha256 == sha256
+
     def add(self, incoming: Incoming, claim: Claim, *, sha256: str) -> Added:
         """Check what has come in, store it and index it, so that the next reader sees it.
 
@@ -167,9 +268,10 @@ class Index:
     def _try_to_add(self, incoming: Incoming, proof: Proof) -> Added | None:
         """Publish what has come in, unless it may not be; None where others were quicker: then ask all of it anew."""
         name, filename = proof.parsed.project, proof.parsed.filename
-        self._check_may_change(name, filename, proof.sha256)
         key = canonical_key(name, filename)
+        # Looked up in this order, a deletion shows in one of them: it is written down before the file goes.
         present = self._served_entry(name, filename)
+        self._check_may_change(name, filename, proof.sha256)
         self._check_complete()
         if present is not None and isinstance(present.content, File):
             seen = indexer.reconcile(self._catalog, self._storage, present.key)
@@ -194,10 +296,10 @@ class Index:
         return Added.CREATED if present is None else Added.REPLACED
 
     def _check_may_change(self, name: NormalizedName, filename: str, sha256: str) -> None:
-        decisions = self._decisions(name)
-        if decisions.status in (Status.ARCHIVED, Status.QUARANTINED):
-            raise ForbiddenError(f"the project {name!r} is {decisions.status.value}: it takes no new files")
-        if decisions.deleted.get(filename, sha256) != sha256 and not self.overwrite:
+        decided = self._decisions(name)
+        if decided.status in (Status.ARCHIVED, Status.QUARANTINED):
+            raise ForbiddenError(f"the project {name!r} is {decided.status.value}: it takes no new files")
+        if decided.deleted.get(filename, sha256) != sha256 and not self.overwrite:
             raise AlreadyExistsError(filename, deleted=True)
 
     def _fingerprint_to_replace(self, key: str) -> str | None:
@@ -208,6 +310,70 @@ class Index:
         except ObjectMissingError:
             return None
 
+    def yank(self, name: NormalizedName, target: str, reason: str = "") -> list[str]:
+        """Yank a release or a file; return the filenames. NotFoundError where there is none, DecisionsError."""
+        return decisions.yank(self._catalog, self._storage, self.snapshot(name), target, reason)
+
+    def unyank(self, name: NormalizedName, target: str) -> list[str]:
+        """Take a yank back; return the filenames that were yanked. NotFoundError, DecisionsError."""
+        return decisions.unyank(self._catalog, self._storage, self.snapshot(name), target)
+
+    def delete(self, name: NormalizedName, target: str | None = None) -> list[str]:
+        """Remove a file, a release or all files of a project (None); return the filenames.
+
+        The names stay those of the bytes they had, and the project's name stays ours. NotFoundError, DecisionsError.
+        """
+        filenames = self.find_filenames(name, target)
+        for _ in range(_ATTEMPTS):
+            try:
+                decisions.delete(self._catalog, self._storage, self.snapshot(name), target)
+            except ConflictError as error:  # replaced since it was indexed: what is to be deleted is looked up anew
+                self.reconcile(error.key)
+            except NotFoundError:
+                return filenames  # by now
+            else:
+                return filenames
+        raise BusyError(name)
+
+    def find_filenames(self, name: NormalizedName, target: str | None = None) -> list[str]:
+        """Return what `delete` would remove; NotFoundError."""
+        return decisions.find_filenames(self.snapshot(name), target)
+
+    def set_status(self, name: NormalizedName, status: Status, reason: str | None = None) -> None:
+        """Give a project a status; NotFoundError, DecisionsError."""
+        decisions.set_status(self._catalog, self._storage, self.snapshot(name), status, reason)
+
+    def snapshot(self, name: NormalizedName) -> ProjectSnapshot:
+        """Return all that is known of a project; NotFoundError where it is unknown."""
+        project = self._catalog.project(name)
+        self._check_complete()
+        if project is None:
+            raise _unknown_project(name)
+        return project
+
+    def root(self) -> RootSnapshot:
+        """Return all projects."""
+        root = self._catalog.root()
+        self._check_complete()
+        return root
+
+    def describe(self, name: NormalizedName, *, in_quarantine: bool = True) -> dict[str, Any]:
+        """Return what is known of a project, as `/api/v1/` gives it; NotFoundError.
+
+        Unless `in_quarantine`, a quarantined project lists no files here either.
+        """
+        project = self.snapshot(name)
+        hidden = project.decisions.status is Status.QUARANTINED and not in_quarantine
+        return describe_project(project, self.origins(name), with_files=not hidden)
+
+    def keep_origins(self, name: NormalizedName, found: Mapping[str, Origin]) -> None:
+        """Remember what a source says of files that were imported, by filename."""
+        origins.keep_origins(self._storage, name, found)
+
+    def origins(self, name: NormalizedName) -> Mapping[str, Origin]:
+        """Return what sources have said of a project's imported files, by filename; empty where none were."""
+        return origins.read_origins(self._storage, name)
+
     def reconcile(self, key: str) -> None:
         """Make what is known of a key equal to the object as it is now."""
         indexer.reconcile(self._catalog, self._storage, key)
@@ -216,13 +382,18 @@ class Index:
         """Do as `reconcile` if nobody is writing the object any more, and tell whether that was so."""
         return indexer.reconcile_settled(self._catalog, self._storage, key)
 
-    def sync(self, *, prefix: str = "", patience_seconds: float = 0) -> SyncReport:
+    def sync(
+        self, *, prefix: str = "", patience_seconds: float = 0, progress: Callable[[SyncReport], None] = lambda _: None
+    ) -> SyncReport:
         """Make the catalog equal to the storage below a prefix.
 
         Files that somebody is still writing are waited for as long as the patience lasts, then left as `unsettled`.
+        `progress` is told of the report again and again, as it grows.
         """
         self._storage.remove_abandoned()
-        return sync.sync(self._catalog, self._storage, prefix=prefix, patience_seconds=patience_seconds)
+        return sync.sync(
+            self._catalog, self._storage, prefix=prefix, patience_seconds=patience_seconds, progress=progress
+        )
 
     def find_drift(self, *, patience_seconds: float = 0) -> SyncReport:
         """Tell where catalog and storage differ, and change nothing.
@@ -236,9 +407,43 @@ class Index:
                 return report
             time.sleep(_POLLING_SECONDS)
 
+    def backup(self, stream: BinaryIO) -> BackupReport:
+        """Write all that the storage holds as a tar, while the index is in use; the catalog is not in it."""
+        return write_backup(self._catalog, self._storage, stream, patience_seconds=_SETTLING_SECONDS)
+
+    def restore(self, stream: BinaryIO) -> RestoreReport:
+        """Put back what `backup` wrote, while the index is in use; what lies there already stays. BackupError."""
+        try:
+            return restore_backup(self._catalog, self._storage, stream)
+        finally:  # a backup that ends too early has brought something, too
+            if not self._catalog.is_complete():
+                self.sync()
+
     def problems(self) -> Iterable[Entry]:
         """Return what somebody should look at: rejected files, decisions that cannot be read."""
         return self._catalog.problems()
+
+    def hidden_files(self) -> Iterator[Entry]:
+        """Yield files that are not served, because other bytes under the same filename are.
+
+        Reads the whole catalog, one project after the other.
+        """
+        for listed in self._catalog.root().projects:
+            project = self._catalog.project(listed.name)
+            if project is None:
+                continue  # gone since
+            served = {item.file.filename: item.file.sha256 for item in project.listing()}
+            for entry in project.entries:
+                if isinstance(entry.content, File) and entry.content.sha256 != served[entry.content.filename]:
+                    yield entry
+
+    def counts(self) -> Counts:
+        """Count what is known, which may take a while."""
+        return self._catalog.counts()
+
+    def free_bytes(self) -> int | None:
+        """Return how much room the storage has; None where there is no bound."""
+        return self._storage.free_bytes()
 
     def is_complete(self) -> bool:
         """Whether the catalog has known the whole storage once."""
@@ -262,15 +467,15 @@ class Index:
 
     def _kept_page(self, name: NormalizedName | None, form: Form, revision: int) -> Page | None:
         kept = self._catalog.page(name, _kept_form(form))
-        return Page(page_tag(revision, form), kept.body) if kept is not None and kept.revision == revision else None
+        return _page(revision, form, kept.body) if kept is not None and kept.revision == revision else None
 
-    def _keep_page(self, name: NormalizedName | None, form: Form, revision: int, rendered: bytes) -> Page:
+    def _keep_page(self, name: NormalizedName | None, form: Form, revision: int, rendered: Iterator[bytes]) -> Page:
         body = _compress(rendered)
         try:
             self._catalog.keep_page(name, _kept_form(form), KeptPage(revision, body))
         except CatalogError as error:  # a reader needs no room on a disk that is full
             _log.warning("a page was not kept: %s", error)
-        return Page(page_tag(revision, form), body)
+        return _page(revision, form, body)
 
     def _decisions(self, name: NormalizedName) -> Decisions:
         content = self._catalog.entry(decisions_key(name)).content
@@ -280,21 +485,31 @@ class Index:
         return served_entry(self._catalog.entries_named(name, filename))
 
 
-def page_tag(revision: int, form: Form) -> str:
-    """Return the tag of a page; equal tags mean equal bytes, whatever their encoding."""
-    return f"{revision}.{RENDERER}.{form}"
+def _page(revision: int, form: Form, body: bytes) -> Page:
+    return Page(revision, f"{revision}.{RENDERER}.{form}", body)
+
+
+def _revision_of(root: RootSnapshot, form: Form) -> int:
+    return root.serial if form is Form.JSON else root.revision
 
 
 def _kept_form(form: Form) -> str:
     return f"{form}.{RENDERER}"
 
 
-def _compress(body: bytes) -> bytes:
-    return gzip.compress(body, _GZIP_LEVEL, mtime=0)
+def _compress(pieces: Iterator[bytes]) -> bytes:
+    """Return a gzip stream, the same for the same pieces."""
+    compressor = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WINDOW)
+    return b"".join([*(compressor.compress(piece) for piece in pieces), compressor.flush()])
 
 
 def _unknown_project(name: NormalizedName) -> NotFoundError:
     return NotFoundError(f"there is no project {name!r}")
+
+
+def is_index(data: Path) -> bool:
+    """Whether there is a local index in a directory, or has been one."""
+    return (data / _MARKER).exists()
 
 
 def open_index(settings: Settings, *, data: Path, may_create: bool = True) -> Index:
@@ -310,7 +525,7 @@ def open_index(settings: Settings, *, data: Path, may_create: bool = True) -> In
         )
     catalog = SqliteCatalog(data / "catalog.sqlite")
     storage = FilesystemStorage(data / "files")
-    marker = data / "storage-was-made"
+    marker = data / _MARKER
     if may_create and not marker.exists():
         storage.initialise()
         marker.touch()

@@ -32,7 +32,7 @@ from elasticpypi.names import (
 from elasticpypi.storage import Storage, StoredObject
 
 # Raise it when other things are read out of objects than before: `sync` then reads all of them again.
-_READING = 1
+_READING = 2
 _ATTEMPTS = 100
 _log = logging.getLogger(__name__)
 
@@ -140,9 +140,10 @@ def _prove(storage: Storage, obj: StoredObject, parsed: ParsedFilename) -> Known
 
 
 def _file(storage: Storage, obj: StoredObject, parsed: ParsedFilename, known: Known) -> tuple[File, bytes | None]:
-    # Only a wheel's METADATA is sure to be what an installer will find; what building an sdist gives is not (PEP 643).
     metadata = known.core_metadata
-    raw = metadata.raw if metadata is not None and parsed.kind is Kind.WHEEL else None
+    raw = None if metadata is None else metadata.raw
+    # Only a wheel's METADATA is sure to be what an installer will find; what building an sdist gives is not (PEP 643).
+    announced = raw if parsed.kind is Kind.WHEEL else None
     file = File(
         filename=parsed.filename,
         version=str(parsed.version),
@@ -151,7 +152,7 @@ def _file(storage: Storage, obj: StoredObject, parsed: ParsedFilename, known: Kn
         sha256=known.sha256,
         upload_time=storage.upload_time(obj, known.sha256),
         requires_python=None if metadata is None else metadata.requires_python,
-        core_metadata_sha256=None if raw is None else hashlib.sha256(raw).hexdigest(),
+        core_metadata_sha256=None if announced is None else hashlib.sha256(announced).hexdigest(),
     )
     return file, raw
 

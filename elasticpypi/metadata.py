@@ -50,15 +50,18 @@ def read_core_metadata(stream: BinaryIO, parsed: ParsedFilename) -> CoreMetadata
     with refusing_corrupt(stream, parsed) as source:
         if _is_tar(parsed):
             return _parse(next(_tar_pkg_infos(source, parsed)), parsed)
-        archive = zips.open_zip(source)
-        wheel = parsed.kind is Kind.WHEEL
-        member = _find_in_dist_info(archive, parsed, "METADATA") if wheel else _find_pkg_info(archive)
-        check_size(member.file_size, member.filename)
-        return _parse(b"".join(zips.unpack(archive, member)), parsed)
+        return _read_zip(zips.open_zip(source), parsed)
 
 
-def verify_archive(stream: BinaryIO, parsed: ParsedFilename) -> None:
-    """Check that an archive is whole: what an upload must pass beyond `read_core_metadata`.
+def _read_zip(archive: zipfile.ZipFile, parsed: ParsedFilename) -> CoreMetadata:
+    wheel = parsed.kind is Kind.WHEEL
+    member = _find_in_dist_info(archive, parsed, "METADATA") if wheel else _find_pkg_info(archive)
+    check_size(member.file_size, member.filename)
+    return _parse(b"".join(zips.unpack(archive, member)), parsed)
+
+
+def verify_archive(stream: BinaryIO, parsed: ParsedFilename) -> CoreMetadata | None:
+    """Check that an archive is whole, what an upload must pass, and return what `read_core_metadata` does.
 
     An sdist is unpacked to its end in constant memory, at most 1 GiB or 200 times its size. Of a wheel the directory is
     checked: every member lies in the file, is readable, and METADATA, WHEEL and RECORD are there once; that takes one
@@ -66,18 +69,20 @@ def verify_archive(stream: BinaryIO, parsed: ParsedFilename) -> None:
     """
     with refusing_corrupt(stream, parsed) as source:
         if _is_tar(parsed):
-            for _ in _tar_pkg_infos(source, parsed):
-                pass
-            return
+            (pkg_info,) = _tar_pkg_infos(source, parsed)
+            return _parse(pkg_info, parsed)
         archive = zips.open_zip(source)
         for member in archive.infolist():
             zips.check_readable(archive, member)
+        if parsed.kind is Kind.EGG:
+            return None
         if parsed.kind is Kind.WHEEL:
             for name in _WHEEL_MUST_HAVE:
                 _find_in_dist_info(archive, parsed, name)
-        elif parsed.kind is Kind.SDIST:
+        else:
             _find_pkg_info(archive)
             zips.unpack_all(archive, source)
+        return _read_zip(archive, parsed)
 
 
 def _is_tar(parsed: ParsedFilename) -> bool:

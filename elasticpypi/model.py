@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
-from elasticpypi.names import Kind, NormalizedName, canonical_key
+from elasticpypi.names import Kind, NormalizedName, canonical_key, parse_version
 
 
 class Status(StrEnum):
@@ -58,6 +57,15 @@ class Decisions:
     yanked: Mapping[str, str] = field(default_factory=dict)  # filename or version -> reason, "" for none
     deleted: Mapping[str, str] = field(default_factory=dict)  # filename -> sha256
     problem: str | None = None  # why the present project.json cannot be read; the rest is the last good one
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the source of an imported file says of it: a claim, which no page shows and no cooldown reads."""
+
+    sha256: str  # lowercase hex, of the bytes that came in
+    upload_time: datetime | None  # aware, UTC; None where the source has none
+    source: str  # what was imported from: a URL without credentials, or a directory's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +134,23 @@ class ProjectSnapshot:
         return sorted(listed, key=lambda item: (versions[item.file.version], item.file.filename))
 
 
+@dataclass(frozen=True, slots=True)
+class ListedProject:
+    """A project as the root lists it."""
+
+    name: NormalizedName
+    serial: int  # its revision
+
+
+@dataclass(frozen=True, slots=True)
+class RootSnapshot:
+    """All projects at one moment, sorted by name."""
+
+    revision: int  # changes when a project comes or goes
+    serial: int  # the latest revision of anything: changes with every change
+    projects: tuple[ListedProject, ...]
+
+
 def served_entry(entries: Iterable[Entry]) -> Entry | None:
     """Return the one of several entries of a filename that is served (see `ProjectSnapshot.listing`)."""
     files = [entry for entry in entries if isinstance(entry.content, File)]
@@ -142,18 +167,22 @@ def _yanked(reason: str | None) -> bool | str:
 
 def _versions_among(yanked: Iterable[str]) -> Iterator[tuple[str, Version]]:
     for name in yanked:
-        with suppress(InvalidVersion):  # then it is a filename
-            yield name, Version(name)
+        version = parse_version(name)
+        if version is not None:  # else it is a filename
+            yield name, version
 
 
 def format_time(time: datetime) -> str:
     """Write a time as the simple API wants it: UTC, microseconds, `Z` (PEP 700)."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def parse_time(text: str) -> datetime:
-    """Read what `format_time` writes."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    """Read what `format_time` writes; raise ValueError for anything else."""
+    time = datetime.fromisoformat(text)  # ten times as fast as strptime, and content with much more
+    if time.tzinfo is not UTC or format_time(time) != text:
+        raise ValueError(f"{text!r} is not a time in UTC with microseconds and 'Z'")
+    return time
 
 
 def parse_decisions(data: bytes) -> Decisions:

@@ -34,9 +34,11 @@ __all__ = [
     "ParsedFilename",
     "canonical_key",
     "decisions_key",
+    "is_normalized_name",
     "normalize_name",
     "parse_filename",
     "parse_key",
+    "parse_version",
     "same_version",
 ]
 
@@ -166,9 +168,17 @@ def decisions_key(project: NormalizedName) -> str:
     return f"{project}/{DECISIONS_FILENAME}"
 
 
+def parse_version(text: str) -> Version | None:
+    """Return the version that a string is (PEP 440); None where it is none, or has more than `MAX_NAME` characters."""
+    if len(text) > MAX_NAME:
+        return None
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
+
+
 def same_version(left: str, right: str) -> bool:
     """Whether two strings are the same version (PEP 440); strings that are no versions equal only themselves."""
-    try:
-        return Version(left) == Version(right)
-    except InvalidVersion:
-        return left == right
+    version = parse_version(left)
+    return left == right or (version is not None and version == parse_version(right))

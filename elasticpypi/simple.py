@@ -1,26 +1,28 @@
 """The pages of the simple repository API: a project, or the root, as JSON and as its HTML projection.
 
 Specifications: PEP 503 (HTML), 592 (yanked), 629 (version), 658 and 714 (core metadata), 691 (JSON), 700 (versions,
-sizes, upload times), 792 (project status), 833 (HTML stays at 1.4). Pure: the same arguments give the same bytes.
+sizes, upload times), 792 (project status), 833 (HTML stays at 1.4). Keys with an underscore are no part of them:
+`_last-serial` is what mirrors such as bandersnatch follow, as on PyPI. Pure: the same arguments give the same bytes.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from elasticpypi.model import ListedFile, ProjectSnapshot, Status, format_time
+from elasticpypi.model import ListedFile, ProjectSnapshot, RootSnapshot, Status, format_time
 from elasticpypi.names import NormalizedName
 
 API_VERSION = "1.4"
 
 # Raise it whenever other bytes come out of the same model: kept pages and clients' caches then are as good as gone.
-RENDERER = 1
+RENDERER = 2
 
 
 class Form(StrEnum):
@@ -30,18 +32,22 @@ class Form(StrEnum):
     JSON = "json"
 
 
-def render_project(project: ProjectSnapshot, form: Form) -> bytes:
-    """Render a project's page, whose URLs are relative to `/simple/<project>/`; a quarantined one lists no files."""
+def render_project(project: ProjectSnapshot, form: Form) -> Iterator[bytes]:
+    """Render a project's page, in pieces, with URLs relative to `/simple/<project>/`; none of a quarantined project."""
     quarantined = project.decisions.status is Status.QUARANTINED
     listing = [] if quarantined else project.listing()
+    files = (_file_document(project.name, item) for item in listing)
     document = _project_document(project, listing)
-    return _json(document) if form is Form.JSON else _html("project.html", document)
+    return _json(document, "files", files) if form is Form.JSON else _html("project.html", document | {"files": files})
 
 
-def render_root(names: Iterable[NormalizedName], form: Form) -> bytes:
-    """Render the list of projects; the URLs in it are relative to `/simple/`."""
-    document = {"meta": {"api-version": API_VERSION}, "projects": [{"name": name} for name in names]}
-    return _json(document) if form is Form.JSON else _html("root.html", document)
+def render_root(root: RootSnapshot, form: Form) -> Iterator[bytes]:
+    """Render the list of projects, in pieces; the URLs in it are relative to `/simple/`."""
+    projects = ({"_last-serial": project.serial, "name": project.name} for project in root.projects)
+    document = {"meta": {"_last-serial": root.serial, "api-version": API_VERSION}}
+    if form is Form.JSON:
+        return _json(document, "projects", projects)
+    return _html("root.html", document | {"projects": projects})
 
 
 def file_url(project: NormalizedName, filename: str) -> str:
@@ -55,11 +61,10 @@ def _project_document(project: ProjectSnapshot, listing: list[ListedFile]) -> di
     if decisions.status_reason is not None:
         status["reason"] = decisions.status_reason
     return {
-        "meta": {"api-version": API_VERSION},
+        "meta": {"_last-serial": project.revision, "api-version": API_VERSION},
         "name": project.name,
         "project-status": status,
         "versions": list(dict.fromkeys(item.file.version for item in listing)),
-        "files": [_file_document(project.name, item) for item in listing],
     }
 
 
@@ -79,12 +84,28 @@ def _file_document(project: NormalizedName, item: ListedFile) -> dict[str, Any]:
     return document
 
 
-def _json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+# Pages are written piece by piece: all the objects of a page of 100,000 projects take many times what it has in bytes.
+_ITEMS = 500
 
 
-def _html(template: str, document: dict[str, Any]) -> bytes:
-    return _templates.get_template(template).render(document=document).encode()
+def _json(document: dict[str, Any], key: str, items: Iterator[dict[str, Any]]) -> Iterator[bytes]:
+    """Write a document, as its last key a long list."""
+    yield f"{_dump(document)[:-1]},{json.dumps(key)}:[".encode()
+    separator = ""
+    while chunk := list(itertools.islice(items, _ITEMS)):
+        yield f"{separator}{_dump(chunk)[1:-1]}".encode()
+        separator = ","
+    yield b"]}"
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _html(template: str, document: dict[str, Any]) -> Iterator[bytes]:
+    stream = _templates.get_template(template).stream(document=document)
+    stream.enable_buffering(_ITEMS)
+    return (piece.encode() for piece in stream)
 
 
 _templates = Environment(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from elasticpypi.catalog import Catalog, KnownKey
@@ -29,22 +29,35 @@ class SyncReport:
     unchanged: int = 0
 
     @property
+    def seen(self) -> int:
+        """The number of keys that were looked at so far."""
+        return self.unchanged + self.drift + len(self.unsettled)
+
+    @property
     def drift(self) -> int:
         """The number of keys in which catalog and storage differed."""
         return len(self.added) + len(self.changed) + len(self.removed) + len(self.failed)
 
 
-def sync(catalog: Catalog, storage: Storage, *, prefix: str = "", patience_seconds: float = 0) -> SyncReport:
+def sync(
+    catalog: Catalog,
+    storage: Storage,
+    *,
+    prefix: str = "",
+    patience_seconds: float = 0,
+    progress: Callable[[SyncReport], None] = lambda _: None,
+) -> SyncReport:
     """Make the catalog equal to the storage below a prefix.
 
     Lists both sides in order, in constant memory, and hands the keys that differ to `reconcile`. Files that somebody is
     still writing are waited for as long as the patience lasts, then left as `unsettled`: what has never been whole is
-    not missing.
+    not missing. `progress` is told of the report again and again, as it grows.
     """
     identity = catalog.identity()
     report = SyncReport()
     for sides in _side_by_side(catalog, storage, prefix):
         _bring_together(catalog, storage, sides, report)
+        progress(report)
     until = time.monotonic() + patience_seconds
     while report.unsettled and time.monotonic() < until:
         time.sleep(_POLLING_SECONDS)

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from elasticpypi.digests import hex_digest
 from elasticpypi.errors import ArchiveError, InvalidFilenameError, InvalidNameError, InvalidUploadError
-from elasticpypi.metadata import CoreMetadata, read_core_metadata, verify_archive
+from elasticpypi.metadata import CoreMetadata, verify_archive
 from elasticpypi.names import Kind, ParsedFilename, normalize_name, parse_filename, same_version
 
 _FILETYPES = {"bdist_wheel": Kind.WHEEL, "sdist": Kind.SDIST, "bdist_egg": Kind.EGG}
@@ -44,14 +44,27 @@ def prove(claim: Claim, stream: BinaryIO, sha256: str) -> Proof:
     _check_digests(claim, stream, sha256)
     try:
         stream.seek(0)
-        verify_archive(stream, parsed)
-        stream.seek(0)
-        core_metadata = read_core_metadata(stream, parsed)
+        core_metadata = verify_archive(stream, parsed)
     except ArchiveError as error:
         raise InvalidUploadError(f"{error}; build the file again") from error
     if core_metadata is not None:
         _check_metadata(claim, core_metadata)
     return Proof(parsed, sha256, core_metadata)
+
+
+def prove_alone(filename: str, stream: BinaryIO, sha256: str) -> Proof:
+    """Prove a file that comes without a form: nothing is claimed but its name.
+
+    Raise InvalidFilenameError or InvalidUploadError.
+    """
+    return prove(claim_by_filename(filename, sha256), stream, sha256)
+
+
+def claim_by_filename(filename: str, sha256: str) -> Claim:
+    """Return what a filename says of itself; raise InvalidFilenameError."""
+    parsed = parse_filename(filename)
+    filetype = next(filetype for filetype, kind in _FILETYPES.items() if kind is parsed.kind)
+    return Claim(filename, parsed.project, str(parsed.version), filetype, {"sha256": sha256})
 
 
 def _check_names(claim: Claim) -> ParsedFilename:

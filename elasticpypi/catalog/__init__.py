@@ -5,11 +5,11 @@ Adapters: `catalog.sqlite`. Every adapter passes the same contract tests (tests/
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from elasticpypi.model import Entry, ProjectSnapshot
+from elasticpypi.model import Entry, ProjectSnapshot, RootSnapshot
 from elasticpypi.names import NormalizedName
 
 
@@ -19,6 +19,15 @@ class KnownKey:
 
     key: str
     fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much a catalog knows."""
+
+    projects: int
+    files: int  # listed or rejected, under each key
+    problems: int  # files that were rejected, decisions that cannot be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,7 @@ class Catalog(Protocol):
 
         Raise ConflictError if the row's generation is no longer `before.generation`. The new generation is
         `max(before.generation + 1, now in µs)`. If the content differs, the project's revision becomes
-        `max(previous + 1, now in µs)`, and so does the root's if the project comes or goes with this row; if it does
+        `max(serial + 1, now in µs)`, and so does the root's if the project comes or goes with this row; if it does
         not, only the generation moves, which makes every other writer look again. `core_metadata` is kept byte for
         byte with the row; without it, a row whose content differs loses what was kept.
         """
@@ -57,11 +66,14 @@ class Catalog(Protocol):
     def revision(self, name: NormalizedName) -> int | None:
         """Return a project's revision with one small read; None if the project has no live row."""
 
-    def projects(self) -> tuple[int, Iterable[NormalizedName]]:
-        """Return the root's revision and the names of all projects with a live row, sorted."""
+    def root(self) -> RootSnapshot:
+        """Return all projects with a live row."""
 
     def root_revision(self) -> int:
         """Return the root's revision with one small read; 0 before the first project."""
+
+    def serial(self) -> int:
+        """Return the latest revision given to any project or the root, with one small read; 0 before the first."""
 
     def core_metadata(self, key: str) -> bytes | None:
         """Return the core metadata kept with a row."""
@@ -71,6 +83,9 @@ class Catalog(Protocol):
 
     def problems(self) -> Iterator[Entry]:
         """Yield the rows of files that were rejected and of decisions that cannot be read, by key."""
+
+    def counts(self) -> Counts:
+        """Count what is known. It may look through all of it: for a look now and then, not for every request."""
 
     def page(self, name: NormalizedName | None, form: str) -> KeptPage | None:
         """Return the page kept under a project (None: the root) and form, whatever its revision."""

@@ -8,21 +8,25 @@ there now.
 from __future__ import annotations
 
 import fcntl
+import os
 import sqlite3
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from elasticpypi.catalog import KeptPage, KnownKey
+from elasticpypi.catalog import Counts, KeptPage, KnownKey
+from elasticpypi.catalog.changes import Changes, is_quiet
 from elasticpypi.catalog.rows import dump_content, load_content
 from elasticpypi.errors import CatalogError, ConflictError
-from elasticpypi.model import Entry, ProjectSnapshot
-from elasticpypi.names import NormalizedName, decisions_key
+from elasticpypi.model import Entry, ListedProject, ProjectSnapshot, RootSnapshot
+from elasticpypi.names import DECISIONS_FILENAME, NormalizedName, decisions_key
 
-_SCHEMA_VERSION = 1
+SQLITE_VERSION = sqlite3.sqlite_version_info  # of the library that this Python has
+_SCHEMA_VERSION = 2
 _SCHEMA = """
     CREATE TABLE entries (
         key TEXT PRIMARY KEY,
@@ -40,6 +44,7 @@ _SCHEMA = """
     CREATE TABLE core_metadata (key TEXT PRIMARY KEY, body BLOB NOT NULL);
     -- The root is the project called ''. A project that has gone keeps its revision, lest one repeat.
     CREATE TABLE projects (name TEXT PRIMARY KEY, revision INTEGER NOT NULL, live INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE INDEX projects_by_revision ON projects (revision);
     CREATE TABLE pages (
         project TEXT, form TEXT, revision INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (project, form)
     );
@@ -50,6 +55,8 @@ _ROOT = ""
 _TOMBSTONE_SECONDS = 24 * 60 * 60
 _BUSY_SECONDS = 10.0
 _KEYS_PER_READ = 1000
+_REMEMBERED = 16 * 1024  # revisions, about 2 MB
+_LOOK_AROUND_SECONDS = 0.1
 _LAST_CHARACTER = "\U0010ffff"
 
 
@@ -57,8 +64,15 @@ class SqliteCatalog:
     """A `Catalog` in the file `path`, made if it is not there."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path.absolute()
-        self._idle: deque[_Connection] = deque()
+        self.path = path.absolute()
+        self._text = str(self.path)
+        self.idle: deque[_Connection] = deque()
+        self._changes_path = self.path.with_name(self.path.name + "-changes")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._memory = _Memory(Changes(self._changes_path), identity=0)
+        except OSError as error:
+            raise _translated(error, self.path) from error
         with self._using():
             pass
 
@@ -105,20 +119,37 @@ class SqliteCatalog:
         return row is not None
 
     def revision(self, name: NormalizedName) -> int | None:
-        with self._using() as connection:
-            return _revision(connection, name)
+        memory = self._remembered()
+        revision = memory.revisions.get(name)
+        if revision is None:
+            with self._using() as connection:
+                revision = _revision(connection, name)
+            memory.keep(name, revision)
+        return revision
 
-    def projects(self) -> tuple[int, Iterable[NormalizedName]]:
+    def root(self) -> RootSnapshot:
         with self._reading() as connection:
-            revision = _root_revision(connection)
+            revision, serial = _root_revision(connection), _serial(connection)
             rows = connection.execute(
-                "SELECT name FROM projects WHERE live > 0 AND name != '' ORDER BY name"
+                "SELECT name, revision FROM projects WHERE live > 0 AND name != '' ORDER BY name"
             ).fetchall()
-        return revision, [NormalizedName(name) for (name,) in rows]
+        return RootSnapshot(revision, serial, tuple(ListedProject(NormalizedName(name), of) for name, of in rows))
 
     def root_revision(self) -> int:
-        with self._using() as connection:
-            return _root_revision(connection)
+        memory = self._remembered()
+        revision = memory.revisions.get(_ROOT)
+        if revision is None:
+            with self._using() as connection:
+                revision = _root_revision(connection)
+            memory.keep(_ROOT, revision)
+        return revision
+
+    def serial(self) -> int:
+        memory = self._remembered()
+        if memory.serial is None:
+            with self._using() as connection:
+                memory.serial = _serial(connection)
+        return memory.serial
 
     def core_metadata(self, key: str) -> bytes | None:
         with self._using() as connection:
@@ -144,6 +175,17 @@ class SqliteCatalog:
             rows = connection.execute(f"{_SELECT_ENTRY} WHERE is_problem ORDER BY key").fetchall()
         return (_entry(row) for row in rows)
 
+    def counts(self) -> Counts:
+        with self._reading() as connection:
+            (projects,) = connection.execute("SELECT count(*) FROM projects WHERE live > 0 AND name != ''").fetchone()
+            (files,) = connection.execute(
+                "SELECT count(*) FROM entries INDEXED BY entries_by_project"
+                " WHERE content IS NOT NULL AND filename != ?",
+                (DECISIONS_FILENAME,),
+            ).fetchone()
+            (problems,) = connection.execute("SELECT count(*) FROM entries WHERE is_problem").fetchone()
+        return Counts(projects, files, problems)
+
     def page(self, name: NormalizedName | None, form: str) -> KeptPage | None:
         with self._using() as connection:
             row = connection.execute(
@@ -165,45 +207,73 @@ class SqliteCatalog:
             return identity
 
     def is_complete(self) -> bool:
-        with self._using() as connection:
-            if not connection.complete:
-                connection.complete = bool(connection.execute("SELECT is_complete FROM self").fetchone()[0])
-            return connection.complete
+        memory = self._remembered()
+        if not memory.complete:
+            with self._using() as connection:
+                memory.complete = bool(connection.execute("SELECT is_complete FROM self").fetchone()[0])
+        return memory.complete
 
     def mark_complete(self, identity: str) -> None:
         with self._writing() as connection:
             connection.execute("UPDATE self SET is_complete = 1 WHERE identity = ?", (identity,))
 
     def check(self) -> None:
-        self.root_revision()
+        with self._using() as connection:
+            _root_revision(connection)
 
     def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        while self.idle:
+            self.idle.pop().close()
 
-    @contextmanager
-    def _using(self) -> Iterator[_Connection]:
+    def _remembered(self) -> _Memory:
+        """Return what is remembered for as long as nothing changes; an empty memory where something has."""
+        memory = self._memory
+        if time.monotonic() > memory.until:
+            memory = self._look_around()
+        seen = memory.changes.seen()
+        if seen != memory.seen:
+            memory = _Memory(memory.changes, memory.identity, memory.until, seen)
+            if is_quiet(seen):
+                self._memory = memory
+        return memory
+
+    def _look_around(self) -> _Memory:
+        """Begin a new memory if somebody has removed or replaced the catalog's files."""
+        with self._using() as connection:
+            if not self._memory.changes.is_current():
+                self._announce(connection)
+            memory = self._memory
+            memory.until = time.monotonic() + _LOOK_AROUND_SECONDS
+            return memory
+
+    def _announce(self, connection: _Connection) -> None:
+        """Say by the notes that lie there now that something has changed: what we wrote to removed ones nobody saw."""
+        self._memory = _Memory(Changes(self._changes_path), connection.identity)
+        with _transaction(connection, "BEGIN IMMEDIATE", self._memory.changes):
+            pass
+
+    def _using(self) -> _Lent:
         """Lend a connection to the file that lies at the path now."""
-        with _translated(self._path):
-            connection = self._take()
-            try:
-                yield connection
-            finally:
-                self._idle.append(connection)
+        return _Lent(self)
 
-    def _take(self) -> _Connection:
+    def take(self) -> _Connection:
+        """Return an idle connection to the file that lies at the path now, or a new one."""
         try:
-            identity = self._path.stat().st_ino
+            identity = os.stat(self._text).st_ino  # noqa: PTH116  # every page asks: a Path takes twice as long
         except FileNotFoundError:
-            _make_database(self._path)
-            identity = self._path.stat().st_ino
-        with suppress(IndexError):
-            while True:
-                connection = self._idle.pop()
-                if connection.identity == identity:
-                    return connection
-                connection.close()  # to a file that was replaced or removed
-        return _connect(self._path, identity)
+            _make_database(self.path)
+            identity = self.path.stat().st_ino
+        if identity != self._memory.identity:
+            self._memory = _Memory(Changes(self._changes_path), identity)
+        while self.idle:
+            try:
+                connection = self.idle.pop()
+            except IndexError:
+                break  # another thread was quicker
+            if connection.identity == identity:
+                return connection
+            connection.close()  # to a file that was replaced or removed
+        return _connect(self.path, identity)
 
     @contextmanager
     def _reading(self) -> Iterator[_Connection]:
@@ -212,15 +282,61 @@ class SqliteCatalog:
 
     @contextmanager
     def _writing(self) -> Iterator[_Connection]:
-        with self._using() as connection, _transaction(connection, "BEGIN IMMEDIATE"):
-            yield connection
+        with self._using() as connection:
+            changes = self._memory.changes
+            with _transaction(connection, "BEGIN IMMEDIATE", changes):
+                yield connection
+            if not changes.is_current():
+                self._announce(connection)
+
+
+class _Lent:
+    """A connection for as long as a `with` block runs; errors in it are translated.
+
+    A class, since every page that is answered asks for one: a generator takes twice as long.
+    """
+
+    __slots__ = ("_catalog", "_connection")
+
+    def __init__(self, catalog: SqliteCatalog) -> None:
+        self._catalog = catalog
+
+    def __enter__(self) -> _Connection:
+        try:
+            self._connection = self._catalog.take()
+        except (sqlite3.Error, OSError) as error:
+            raise _translated(error, self._catalog.path) from error
+        return self._connection
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._catalog.idle.append(self._connection)
+        if isinstance(error, sqlite3.DatabaseError | OSError):
+            raise _translated(error, self._catalog.path) from error
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that knows which file it was opened to, and whether that was found to be complete."""
+    """A connection that knows which file it was opened to."""
 
     identity: int = 0
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What was read since the catalog last changed."""
+
+    changes: Changes
+    identity: int  # of the catalog's file
+    until: float = 0.0  # when to look whether the files are still there, on the monotonic clock
+    seen: bytes = b""  # of the changes
+    revisions: dict[str, int] = field(default_factory=dict)  # the root's included
+    serial: int | None = None
     complete: bool = False
+
+    def keep(self, name: str, revision: int | None) -> None:
+        if len(self.revisions) >= _REMEMBERED:
+            self.revisions.clear()
+        if revision is not None:
+            self.revisions[name] = revision
 
 
 def _connect(path: Path, identity: int) -> _Connection:
@@ -251,24 +367,23 @@ def _connect(path: Path, identity: int) -> _Connection:
 _SELECT_ENTRY = "SELECT key, project, generation, fingerprint, content FROM entries"
 
 
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise CatalogError(f"the catalog {path} cannot be used now: {error}") from error
-    except sqlite3.DatabaseError as error:
-        raise CatalogError(
-            f"the catalog {path} is damaged ({error}): remove it and run `elasticpypi sync`, "
-            "which makes it anew from the storage"
-        ) from error
-    except OSError as error:
-        raise CatalogError(f"the catalog {path} cannot be reached: {error.strerror}") from error
+def _translated(error: sqlite3.Error | OSError, path: Path) -> CatalogError:
+    match error:
+        case sqlite3.OperationalError():
+            return CatalogError(f"the catalog {path} cannot be used now: {error}")
+        case OSError():
+            return CatalogError(f"the catalog {path} cannot be reached: {error.strerror}")
+        case _:
+            return CatalogError(
+                f"the catalog {path} is damaged ({error}): remove it and run `elasticpypi sync`, "
+                "which makes it anew from the storage"
+            )
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+def _transaction(connection: sqlite3.Connection, begin: str, changes: Changes | None = None) -> Iterator[None]:
     connection.execute(begin)
+    begun = None if changes is None else changes.begin()
     try:
         yield
         connection.execute("COMMIT")
@@ -276,11 +391,13 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    finally:
+        if changes is not None and begun is not None:
+            changes.end(begun)
 
 
 def _make_database(path: Path) -> None:
     """Make the file with its schema, unless somebody else was quicker."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".catalog-") as directory:
         draft = Path(directory, path.name)
         connection = sqlite3.connect(draft, isolation_level=None)
@@ -324,6 +441,10 @@ def _root_revision(connection: sqlite3.Connection) -> int:
     return row[0] if row else 0
 
 
+def _serial(connection: sqlite3.Connection) -> int:
+    return connection.execute("SELECT max(revision) FROM projects").fetchone()[0] or 0
+
+
 def _write_entry(connection: sqlite3.Connection, entry: Entry, generation: int) -> None:
     now = int(time.time())
     gone = entry.content is None
@@ -354,11 +475,12 @@ def _write_core_metadata(connection: sqlite3.Connection, key: str, body: bytes |
 
 def _write_project(connection: sqlite3.Connection, name: str, difference: int) -> None:
     """Bump a project's revision, and the root's if the project comes or goes with a `difference` in live rows."""
-    row = connection.execute("SELECT revision, live FROM projects WHERE name = ?", (name,)).fetchone()
-    revision, live = row or (0, 0)
+    row = connection.execute("SELECT live FROM projects WHERE name = ?", (name,)).fetchone()
+    live = row[0] if row else 0
     now_live = live + difference
     connection.execute(
-        "INSERT OR REPLACE INTO projects (name, revision, live) VALUES (?, ?, ?)", (name, _next(revision), now_live)
+        "INSERT OR REPLACE INTO projects (name, revision, live) VALUES (?, ?, ?)",
+        (name, _next(_serial(connection)), now_live),
     )
     if name != _ROOT and bool(live) != bool(now_live):
         _write_project(connection, _ROOT, now_live - live)

@@ -9,13 +9,32 @@ from typing import Any
 import click
 
 import elasticpypi
-from elasticpypi.errors import ConfigError, ElasticpypiError
+from elasticpypi.errors import ConfigError, ElasticpypiError, NotFoundError, NotReadyError
 
 # Command -> module below elasticpypi.cli, and function. Imported when it is called: some need much, most little.
 _COMMANDS = {
     "serve": "serve:serve",
+    "upload": "upload:upload",
     "sync": "sync:sync",
+    "backup": "backup:backup",
+    "restore": "backup:restore",
+    "import": "importing:import_files",
+    "doctor": "doctor:doctor",
+    "list": "look:list_projects",
+    "show": "look:show",
+    "yank": "decisions:yank",
+    "unyank": "decisions:unyank",
+    "delete": "decisions:delete",
+    "status": "decisions:status",
+    "completion": "completion:completion",
     "hash-password": "hash_password:hash_password",
+}
+
+
+# What to do, where the sentence is said to clients as well.
+_REMEDIES: dict[type[ElasticpypiError], str] = {
+    NotFoundError: " (`elasticpypi list` and `elasticpypi show` name what there is)",
+    NotReadyError: ", or run `elasticpypi sync` if no server is at it",
 }
 
 
@@ -39,7 +58,7 @@ class _Group(click.Group):
             click.echo(f"Error: {error}", err=True)
             sys.exit(2)
         except ElasticpypiError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {error}{_REMEDIES.get(type(error), '')}", err=True)
             sys.exit(1)
 
 

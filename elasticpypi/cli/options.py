@@ -14,11 +14,11 @@ import click
 
 import elasticpypi
 from elasticpypi.config import Settings, load_settings
-from elasticpypi.errors import ConfigError
-from elasticpypi.index import Index, open_index
+from elasticpypi.errors import ConfigError, ElasticpypiError
+from elasticpypi.index import Index, is_index, open_index
 
-_DEFAULT_DATA = Path("data")
-_CONFIG_PATH = Path(elasticpypi.__file__).with_name("config.json")
+DEFAULT_DATA = Path("data")
+CONFIG_PATH = Path(elasticpypi.__file__).with_name("config.json")
 
 data_option = click.option(
     "--data",
@@ -30,12 +30,17 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 def read_settings(data: Path | None) -> Settings:
     """Read the configuration that this process is given; with a data directory the index is a local one."""
-    return load_settings(environ=os.environ, default_path=_CONFIG_PATH, local=data is not None)
+    return load_settings(environ=os.environ, default_path=CONFIG_PATH, local=data is not None)
+
+
+def data_path(settings: Settings, data: Path | None) -> Path:
+    """Return where a local index lies: as the command says, else as configured, else `data`."""
+    return (data or (Path(settings.data) if settings.data else DEFAULT_DATA)).absolute()
 
 
 def data_directory(settings: Settings, data: Path | None) -> Path:
-    """Return where a local index lies: as the command says, else as configured, else `data`; make the directory."""
-    path = (data or (Path(settings.data) if settings.data else _DEFAULT_DATA)).absolute()
+    """Return where a local index lies, and make the directory."""
+    path = data_path(settings, data)
     if settings.bucket is not None:
         return path  # not a local index
     try:
@@ -50,13 +55,29 @@ def data_directory(settings: Settings, data: Path | None) -> Path:
 
 
 @contextmanager
-def configured_index(data: Path | None, *, may_create: bool = False) -> Iterator[Index]:
-    """Open the index that the configuration and `--data` name, for as long as a command runs."""
+def configured_index(data: Path | None, *, may_create: bool = False, existing: bool = False) -> Iterator[Index]:
+    """Open the index that the configuration and `--data` name, for as long as a command runs.
+
+    With `existing` there has to be one already: ConfigError if not, and nothing is made.
+    """
     settings = read_settings(data)
+    if existing and settings.bucket is None and not is_index(data_path(settings, data)):
+        raise ConfigError(f"there is no index in {data_path(settings, data)}: name its directory with --data")
     with closing(open_index(settings, data=data_directory(settings, data), may_create=may_create)) as index:
         yield index
 
 
-def print_json(document: Any) -> None:
+def _complete_project(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    try:
+        with configured_index(ctx.params.get("data"), existing=True) as index:
+            return [project.name for project in index.root().projects if project.name.startswith(incomplete)]
+    except ElasticpypiError:
+        return []  # a shell that completes has no place for errors
+
+
+project_argument = click.argument("project", shell_complete=_complete_project)
+
+
+def print_json(document: Any, *, err: bool = False) -> None:
     """Print a document as a program reads it and a person can."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False), err=err)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
+import gc
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,18 +35,31 @@ from elasticpypi.cli.watch import start_watching
 from elasticpypi.config import Settings
 from elasticpypi.errors import ConfigError
 from elasticpypi.index import open_index
+from elasticpypi.web.access_log import AccessLog
 from elasticpypi.web.app import create_app
+from elasticpypi.web.metrics import SharedTraffic, metrics_page
+from elasticpypi.web.observe import Observer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 _THREADS = 128  # for each worker; they come and go, and a slow body holds one
+_COUNTERS = ".traffic-"
 _CONNECTIONS = 512  # for each worker
 _HEADER_MILLISECONDS = 30_000
 _STOP_SECONDS = 30  # for requests in progress when a signal says stop
 
 
-def run_server(settings: Settings, data: Path, *, host: str, port: int, workers: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What is put down about the requests."""
+
+    access_log: bool = True  # a line for each, on standard output
+    behind_proxy: bool = False  # whether the client's address is the last one in X-Forwarded-For
+
+
+def run_server(settings: Settings, data: Path, *, host: str, port: int, workers: int, watched: Watched) -> None:
     """Serve until a signal says stop; requests that have begun are finished."""
     settings, made = with_credentials(settings, data)
     # What is wrong is said once, and before anything is served.
@@ -62,17 +83,62 @@ def run_server(settings: Settings, data: Path, *, host: str, port: int, workers:
     # A closed terminal ends the server; granian would take it as the wish for new workers.
     server.on_startup(partial(signal.signal, signal.SIGHUP, server.signal_handler_interrupt))
     server.on_startup(lambda: click.echo(_welcome(settings, data, host=host, port=port, made=made)))
-    server.serve(target_loader=partial(build_application, settings, data), wrap_loader=False)
+    with _own_counters(data) as counters:
+        load = partial(build_application, settings, data, watched, counters)
+        server.serve(target_loader=load, wrap_loader=False)
 
 
-def build_application(settings: Settings, data: Path) -> WSGIApplication:
+@contextmanager
+def _own_counters(data: Path) -> Iterator[Path]:
+    """Make the directory in which the processes of this server count; remove those of servers that were killed.
+
+    A directory is locked as long as its server lives, and the data directory while one is made and not locked yet.
+    """
+    with _locked(data), suppress(OSError):
+        for left in data.glob(f"{_COUNTERS}*"):
+            with suppress(BlockingIOError, FileNotFoundError), _locked(left, fcntl.LOCK_NB):
+                shutil.rmtree(left)
+    with ExitStack() as stack:
+        with _locked(data):
+            made = stack.enter_context(tempfile.TemporaryDirectory(prefix=_COUNTERS, dir=data))
+            stack.enter_context(_locked(Path(made)))
+        yield Path(made)
+
+
+@contextmanager
+def _locked(directory: Path, how: int = 0) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | how)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def build_application(settings: Settings, data: Path, watched: Watched, counters: Path) -> WSGIApplication:
     """Open the index and return the application; runs in each worker process."""
     _follow_main_process()
+    _return_memory()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
     logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it counts every change
     index = open_index(settings, data=data)
     start_watching(index, data)
-    return create_app(index, Authenticator(settings.all_users))
+    traffic = SharedTraffic(counters)
+    log = [AccessLog(sys.stdout.fileno())] if watched.access_log else []
+    observer = Observer(traffic, *log, behind_proxy=watched.behind_proxy)
+    observer.start()
+    metrics = metrics_page(index, observer, traffic)
+    app = create_app(index, Authenticator(settings.all_users), url=settings.url, observer=observer, metrics=metrics)
+    gc.freeze()  # what is there by now stays: looking through it again and again would cost every request
+    return app
+
+
+def _return_memory() -> None:
+    """Have glibc give back what large pages took: it keeps it otherwise, in an arena for each of many threads."""
+    with suppress(AttributeError, OSError):  # macOS and musl have no such call
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_ARENA_MAX, 2)
+        libc.mallopt(_M_MMAP_THRESHOLD, 256 * 1024)  # bytes, from which on a block is apart and goes when it is freed
 
 
 def _follow_main_process() -> None:

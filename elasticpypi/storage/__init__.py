@@ -41,6 +41,7 @@ class Incoming(Protocol):
     """An object on its way in: written, read back for checking, then published or dropped. Invisible until then."""
 
     stream: BinaryIO  # for reading back what was written; seekable
+    size: int  # bytes that had come in already, when `receive` went on with an upload that was begun before
 
     def write(self, data: bytes, /) -> int:
         """Add to the end; raise StorageFullError where there is no more room."""
@@ -51,6 +52,9 @@ class Incoming(Protocol):
         `replacing` is the fingerprint of the object that this one takes the place of, None where there must be none.
         Raise ConflictError where that is not (or no longer) so.
         """
+
+    def drop(self) -> None:
+        """Forget the bytes, should they not have been published."""
 
 
 class Storage(Protocol):
@@ -78,17 +82,46 @@ class Storage(Protocol):
     def upload_time(self, obj: StoredObject, sha256: str) -> datetime:
         """Return when these bytes came to lie under this key, by the storage's own clock (aware, UTC)."""
 
-    def receive(self) -> AbstractContextManager[Incoming]:
-        """Begin an object; what is not published when the context ends leaves no trace."""
+    def receive(self, *, resuming: str | None = None) -> AbstractContextManager[Incoming]:
+        """Begin an object; what is not published when the context ends leaves no trace.
+
+        With the token of an upload that was begun, go on at its end: what was written stays when the context ends,
+        unless it is published or dropped. Raise ObjectMissingError where no such upload was begun, BusyError where
+        somebody else is at it just now.
+        """
+
+    def begin(self, token: str) -> int:
+        """Begin an upload that may be received in parts, unless that was done before; return how many bytes there are.
+
+        The token is made of lowercase letters and digits, and whoever knows it may go on with the upload.
+        """
+
+    def received(self, token: str) -> int:
+        """Return how many bytes of an upload have come in; raise ObjectMissingError where it was not begun."""
 
     def remove_abandoned(self) -> None:
-        """Remove what uploads left behind whose process died."""
+        """Remove what uploads left behind whose process died, and those begun that got no byte for 24 hours."""
 
     def read_document(self, key: str) -> Document:
         """Read a small object (at most 16 MiB) whole; raise ObjectMissingError if there is none."""
 
     def write_document(self, key: str, data: bytes, *, replacing: str | None) -> StoredObject:
         """Write a small object under the condition that `Incoming.publish` describes."""
+
+    def remove(self, key: str, *, fingerprint: str) -> None:
+        """Remove just this object, durably.
+
+        Raise ObjectMissingError if there is none, ConflictError if it is another one now.
+        """
+
+    def notes(self, about: str | None = None) -> Iterator[str]:
+        """Yield the keys of the documents below `.elasticpypi/` that nobody could make anew, sorted.
+
+        All of them, or those on the object under the key `about`. What is on its way in is not among them.
+        """
+
+    def free_bytes(self) -> int | None:
+        """Return how much room there is; None where there is no bound."""
 
     def download(self, key: str, fingerprint: str) -> LocalFile:
         """Say how a client gets the bytes; raise ObjectMissingError or BusyError where they are others now."""

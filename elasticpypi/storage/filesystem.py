@@ -3,8 +3,8 @@
 Beside the files lies `.elasticpypi/`, whose presence says that this is the storage and not, say, the mount point of a
 volume that is not there:
 
-    uploads/            what is still on its way in
-    first-seen/<key>    sha256 and time of the bytes under a key, because an ordinary mtime can be carried in
+    uploads/            what is still on its way in; `resumable-…` outlives the request that brought it
+    first-seen/…        for each key, sha256 and time of the bytes under it: an ordinary mtime can be carried in
     lock                held while something is replaced
 """
 
@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import logging
 import os
+import shutil
 import signal
 import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -40,6 +42,8 @@ from elasticpypi.storage import Document, LocalFile, StoredObject
 _LOST_AND_FOUND = "lost+found/"  # of a volume's own, which only root may read
 _SETTLED_SECONDS = 1.0
 _ABANDONED_SECONDS = 60.0
+_RESUMABLE = "resumable-"
+_RESUMABLE_SECONDS = 24 * 3600.0
 _DOCUMENT_BYTES = 16 * 2**20
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 _log = logging.getLogger(__name__)
@@ -108,7 +112,7 @@ class FilesystemStorage:
                 raise BusyError(obj.key)
 
     def upload_time(self, obj: StoredObject, sha256: str) -> datetime:
-        path = self._first_seen / obj.key
+        path = self._first_seen_note(obj.key)
         with _translated(path):
             times = _read_first_seen(path)
             if sha256 not in times:
@@ -120,8 +124,11 @@ class FilesystemStorage:
                         _write_whole(path, json.dumps(times).encode())
             return parse_time(times[sha256])
 
+    def receive(self, *, resuming: str | None = None) -> AbstractContextManager[_IncomingFile]:
+        return self._receive() if resuming is None else self._resume(self._resumable(resuming))
+
     @contextmanager
-    def receive(self) -> Iterator[_IncomingFile]:
+    def _receive(self) -> Iterator[_IncomingFile]:
         self.check()
         with _translated(self._uploads):
             self._uploads.mkdir(exist_ok=True, mode=0o700)
@@ -136,13 +143,44 @@ class FilesystemStorage:
             with suppress(OSError):  # what a full volume did not take is dropped; what is published has been flushed
                 stream.close()
 
+    @contextmanager
+    def _resume(self, path: Path) -> Iterator[_IncomingFile]:
+        self.check()
+        with _translated(path):
+            stream = path.open("r+b")
+        try:
+            if not _lock(stream, path):
+                raise BusyError("the upload")
+            yield _IncomingFile(self, path, stream, stream.seek(0, os.SEEK_END))
+            with _translated(path):
+                stream.flush()
+        finally:
+            with suppress(OSError):  # as above; the next one asks how much there is
+                stream.close()
+
+    def begin(self, token: str) -> int:
+        self.check()
+        with _translated(self._uploads):
+            self._uploads.mkdir(exist_ok=True, mode=0o700)
+            with self._resumable(token).open("ab") as stream:
+                return os.fstat(stream.fileno()).st_size
+
+    def received(self, token: str) -> int:
+        path = self._resumable(token)
+        with _translated(path):
+            return path.stat().st_size
+
+    def _resumable(self, token: str) -> Path:
+        return self._uploads / f"{_RESUMABLE}{token}"
+
     def remove_abandoned(self) -> None:
         """Remove uploads whose process has died; those still being written are locked by it."""
         self.check()
         with suppress(ObjectMissingError), _translated(self._uploads):
             for path in self._uploads.iterdir():
                 with suppress(FileNotFoundError), path.open("rb") as stream:
-                    if time.time() - path.stat().st_mtime < _ABANDONED_SECONDS:
+                    patience_seconds = _RESUMABLE_SECONDS if path.name.startswith(_RESUMABLE) else _ABANDONED_SECONDS
+                    if time.time() - path.stat().st_mtime < patience_seconds:
                         continue  # perhaps it was made just now and is not locked yet
                     with suppress(BlockingIOError):
                         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -159,6 +197,26 @@ class FilesystemStorage:
         with self.receive() as incoming:
             incoming.write(data)
             return incoming.publish(key, replacing=replacing)
+
+    def remove(self, key: str, *, fingerprint: str) -> None:
+        path = self._path(key)
+        with _translated(path), self._locked():
+            if self.stat(key).fingerprint != fingerprint:
+                raise ConflictError(key)
+            path.unlink()
+            _synchronise(path.parent)
+
+    def notes(self, about: str | None = None) -> Iterator[str]:
+        self.check()
+        if about is None:
+            yield from (obj.key for obj in self._walk(self._own, RESERVED_PREFIX, "") if _is_note(obj.key))
+        elif _is_key(about) and (note := self._first_seen_note(about)).is_file():
+            yield note.relative_to(self._root).as_posix()
+
+    def free_bytes(self) -> int | None:
+        self.check()
+        with _translated(self._root):
+            return shutil.disk_usage(self._root).free
 
     def download(self, key: str, fingerprint: str) -> LocalFile:
         return LocalFile(self._open(key, fingerprint))
@@ -213,6 +271,11 @@ class FilesystemStorage:
             raise ObjectMissingError(key)
         return self._root / key
 
+    def _first_seen_note(self, key: str) -> Path:
+        # By digest, in few directories: a second one for each project would need a second watch.
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        return self._first_seen / digest[:2] / f"{digest[2:]}.json"
+
     def _is_below(self, directory: Path) -> bool:
         """Whether the way from the root to a directory leads over directories only, and no symbolic link."""
         while directory != self._root:
@@ -235,28 +298,33 @@ class FilesystemStorage:
         """Yield what lies below `directory`, whose keys begin with `above`, as far as they begin with `prefix`."""
         try:
             with _translated(directory), os.scandir(directory) as scan:
-                found = [(above + e.name + ("/" if e.is_dir(follow_symlinks=False) else ""), e) for e in scan]
+                # Names alone: there may be many in a directory, and their entries take several times as much memory.
+                found = [os.fsencode(e.name) + (b"/" if e.is_dir(follow_symlinks=False) else b"") for e in scan]
         except ObjectMissingError:
             return  # removed since its parent was read
-        for key, entry in sorted(found, key=lambda item: os.fsencode(item[0])):
+        for name in sorted(found):
+            key = above + os.fsdecode(name)
             if key in (RESERVED_PREFIX, _LOST_AND_FOUND) or not key.startswith(prefix):
                 continue
             if not _is_text(key):
                 _log.warning("left out, because its name is not UTF-8: %r", key)
             elif key.endswith("/"):
-                yield from self._walk(directory / entry.name, key, prefix)
-            elif entry.is_file(follow_symlinks=False):
+                yield from self._walk(self._root / key, key, prefix)
+            else:
                 with suppress(FileNotFoundError):
-                    yield _stored_object(key, entry.stat(follow_symlinks=False))
+                    status = os.lstat(self._root / key)
+                    if stat.S_ISREG(status.st_mode):
+                        yield _stored_object(key, status)
 
 
 class _IncomingFile:
     """An `Incoming` in a file of its own below `.elasticpypi/uploads/`."""
 
-    def __init__(self, storage: FilesystemStorage, path: Path, stream: BinaryIO) -> None:
+    def __init__(self, storage: FilesystemStorage, path: Path, stream: BinaryIO, size: int = 0) -> None:
         self._storage = storage
         self._path = path
         self.stream = stream
+        self.size = size
 
     def write(self, data: bytes) -> int:
         with _translated(self._path):
@@ -269,10 +337,30 @@ class _IncomingFile:
             self._path.chmod(0o644)
         return self._storage.publish(self._path, key, replacing)
 
+    def drop(self) -> None:
+        with _translated(self._path):
+            self._path.unlink(missing_ok=True)
+
+
+def _lock(stream: BinaryIO, path: Path) -> bool:
+    """Lock an open file for writing; whether nobody else has, or has published or dropped it since it was opened."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
 
 def _is_key(key: str) -> bool:
     """Whether a key names a path below the root."""
     return not any(part in ("", ".", "..") or "\0" in part for part in key.split("/"))
+
+
+def _is_note(key: str) -> bool:
+    """Whether something below `.elasticpypi/` is to stay: no upload, lock, draft, probe or end of a backup."""
+    name = key.removeprefix(RESERVED_PREFIX)
+    is_passing = name.startswith(("uploads/", "watch-probe/"))
+    return not (is_passing or name in ("lock", "backup.json") or name.endswith(".new"))
 
 
 def _fingerprint(status: os.stat_result) -> str:
@@ -312,7 +400,7 @@ def _read_first_seen(path: Path) -> dict[str, str]:
     try:
         note = json.loads(path.read_bytes())
         return {sha256: format_time(parse_time(time)) for sha256, time in note.items()}
-    except (FileNotFoundError, ValueError, AttributeError, TypeError):
+    except (FileNotFoundError, ValueError, AttributeError, TypeError, RecursionError):
         return {}
 
 

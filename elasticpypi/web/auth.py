@@ -9,15 +9,16 @@ from flask import request
 
 from elasticpypi.auth import Authenticator, Principal
 from elasticpypi.errors import UnavailableError
-from elasticpypi.web.errors import answer_error
+from elasticpypi.web.errors import answer_error, refusal
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_PRINCIPAL = "elasticpypi.principal"
+PRINCIPAL = "elasticpypi.principal"  # where the environ says who asks
 _OPEN_PATHS = frozenset({"/health"})
 _CHALLENGE = 'Basic realm="elasticpypi", charset="UTF-8"'
-_REFUSAL = b"This index needs a username and a password; give them in the URL, or in a netrc file.\n"
+_REFUSAL = "This index needs a username and a password; give them in the URL, or in a netrc file."
+_WRONG = "The username or the password is wrong."
 
 
 class BasicAuth:
@@ -31,21 +32,17 @@ class BasicAuth:
         try:
             principal = self._authenticator.authenticate(environ.get("HTTP_AUTHORIZATION"))
         except UnavailableError as error:  # outside of Flask, where nobody else would answer it
-            return answer_error(error)(environ, start_response)
+            return answer_error(error, environ["PATH_INFO"])(environ, start_response)
         if principal is None and environ.get("PATH_INFO") not in _OPEN_PATHS:
-            headers = [
-                ("Content-Type", "text/plain; charset=utf-8"),
-                ("Content-Length", str(len(_REFUSAL))),
-                ("WWW-Authenticate", _CHALLENGE),
-                ("Cache-Control", "no-store"),
-            ]
-            start_response("401 Unauthorized", headers)
-            return [] if environ["REQUEST_METHOD"] == "HEAD" else [_REFUSAL]
-        environ[_PRINCIPAL] = principal
+            text = _REFUSAL if "HTTP_AUTHORIZATION" not in environ else _WRONG
+            response = refusal(environ["PATH_INFO"], 401, text, code="unauthorized")
+            response.headers["WWW-Authenticate"] = _CHALLENGE
+            return response(environ, start_response)
+        environ[PRINCIPAL] = principal
         return self._app(environ, start_response)
 
 
 def current_principal() -> Principal:
     """Return who sends the present request, which is not for an open path."""
-    principal: Principal = request.environ[_PRINCIPAL]
+    principal: Principal = request.environ[PRINCIPAL]
     return principal

@@ -9,16 +9,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
-from werkzeug.exceptions import ClientDisconnected
+from flask import request
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 from werkzeug.wsgi import get_input_stream
+
+from elasticpypi.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _MOST_BYTES = 256 * 2**20  # who sends more than that in vain may see a broken pipe
 _CHUNK_BYTES = 64 * 1024
+_JSON_BYTES = 64 * 1024
 _AT_ONCE = 16  # strangers who send slowly hold no more threads than these; the others are answered early
 
 
@@ -30,15 +34,31 @@ class ReadToTheEnd:
         self._turns = threading.BoundedSemaphore(_AT_ONCE)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            return self._app(environ, start_response)
         body = get_input_stream(environ)
         environ["wsgi.input"], environ["wsgi.input_terminated"] = body, True
         answer = self._app(environ, start_response)
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD") and self._turns.acquire(blocking=False):
+        if self._turns.acquire(blocking=False):
             try:
                 _discard(body)
             finally:
                 self._turns.release()
         return answer
+
+
+def read_json_object() -> dict[str, Any]:
+    """Return the body of the present request, a JSON object; an empty one where there is no body."""
+    request.max_content_length = _JSON_BYTES
+    try:
+        document = request.get_json() if request.get_data() else {}
+    except (HTTPException, RecursionError) as error:
+        raise InvalidRequestError(
+            f"the body is not a JSON object of at most {_JSON_BYTES} bytes, sent as application/json"
+        ) from error
+    if not isinstance(document, dict):
+        raise InvalidRequestError("the body is not a JSON object")
+    return document
 
 
 def _discard(body: IO[bytes]) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from elasticpypi.errors import (
     AlreadyExistsError,
     CatalogError,
+    DecisionsError,
     ElasticpypiError,
     ForbiddenError,
     InvalidFilenameError,
     InvalidNameError,
+    InvalidRequestError,
     InvalidUploadError,
     NotFoundError,
     StorageError,
@@ -23,12 +27,14 @@ from elasticpypi.errors import (
 
 RETRY_AFTER_SECONDS = 5
 _STATUS: dict[type[ElasticpypiError], int] = {
+    InvalidRequestError: 400,
     InvalidUploadError: 400,
     InvalidFilenameError: 400,
     ForbiddenError: 403,
     NotFoundError: 404,
     InvalidNameError: 404,
     AlreadyExistsError: 409,
+    DecisionsError: 409,
     StorageFullError: 507,
     UnavailableError: 503,
 }
@@ -43,17 +49,17 @@ _log = logging.getLogger(__name__)
 
 
 def answer_errors(app: Flask) -> None:
-    """Make an application answer our errors, and Werkzeug's, as one sentence of plain text."""
-    app.register_error_handler(ElasticpypiError, answer_error)
+    """Make an application answer our errors, and Werkzeug's: as a sentence of plain text, below `/api/` as JSON."""
+    app.register_error_handler(ElasticpypiError, lambda error: answer_error(error, request.path))
     app.register_error_handler(HTTPException, _answer_http)
 
 
-def answer_error(error: ElasticpypiError) -> Response:
+def answer_error(error: ElasticpypiError, path: str) -> Response:
     """Return the answer that an error deserves; what it says of this machine stays in the log."""
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
     if status >= 500:
         _log.error("%s", error)
-    response = sentence(status, str(error) if _may_be_told(error) else _NOT_TOLD[status])
+    response = refusal(path, status, str(error) if _may_be_told(error) else _NOT_TOLD[status], code=_code(error))
     if isinstance(error, UnavailableError):
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
@@ -63,12 +69,26 @@ def _may_be_told(error: ElasticpypiError) -> bool:
     return isinstance(error, tuple(_STATUS)) and not isinstance(error, _ABOUT_THIS_MACHINE)
 
 
+def _code(error: ElasticpypiError) -> str:
+    """Return what a program tells errors apart by: AlreadyExistsError is "already-exists"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(error).__name__.removesuffix("Error")).lower()
+
+
 def _answer_http(error: HTTPException) -> Response:
-    response = sentence(error.code or 500, error.description or error.name)
+    status, text = error.code or 500, error.description or error.name
+    response = refusal(request.path, status, text, code=error.name.lower().replace(" ", "-"))
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
             response.headers[name] = value
     return response
+
+
+def refusal(path: str, status: int, text: str, *, code: str) -> Response:
+    """Return what is said instead of what was asked for at a path: to programs as JSON, to all others in a sentence."""
+    if not path.startswith("/api/"):
+        return sentence(status, text)
+    document = json.dumps({"status": status, "error": code, "message": text})
+    return _not_to_be_kept(Response(document + "\n", status, mimetype="application/json"))
 
 
 def sentence(status: int, text: str) -> Response:
@@ -76,6 +96,10 @@ def sentence(status: int, text: str) -> Response:
     response = Response(text + "\n", status, mimetype="text/plain")
     if status >= 400:
         response.status = f"{status} {' '.join(text.split()).encode('ascii', 'replace').decode()}"
+    return _not_to_be_kept(response)
+
+
+def _not_to_be_kept(response: Response) -> Response:
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from typing import BinaryIO
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
@@ -34,6 +34,7 @@ def file_downloads(index: Index) -> Blueprint:
         current_principal().require(Permission.READ, normalized)
         if name != normalized:
             return redirect_within(f"../{normalized}/{quote(filename, safe='')}")
+        filename = unquote(filename)  # simple-repository-server quotes our URLs once more; no filename has a "%"
         if filename.endswith(_METADATA_SUFFIX):
             return _core_metadata(index, index.find_file(normalized, filename.removesuffix(_METADATA_SUFFIX)))
         return _file(index, index.find_file(normalized, filename), turns)

@@ -21,6 +21,7 @@ from elasticpypi.index import Added, Claim, Incoming, Index
 from elasticpypi.names import parse_filename, parse_key
 from elasticpypi.web.auth import current_principal
 from elasticpypi.web.errors import sentence
+from elasticpypi.web.observe import note_added
 
 if TYPE_CHECKING:
     from werkzeug.datastructures import MultiDict
@@ -48,6 +49,7 @@ def file_uploads(index: Index) -> Blueprint:
             claim = _claim(form, content.filename)
             principal.require(Permission.UPLOAD, parse_filename(claim.filename).project)
             added = index.add(content.incoming, claim, sha256=content.sha256)
+        note_added(request.environ, added)
         return sentence(200, _ANSWERS[added].format(claim.filename))
 
     for path in _PATHS:

@@ -1,0 +1,128 @@
+"""`/api/v1/`: the index for programs. elasticpypi/web/openapi.json describes it; uploads are in `web.api_uploads`."""
+
+from __future__ import annotations
+
+import itertools
+from importlib import resources
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+import elasticpypi
+from elasticpypi.config import Permission
+from elasticpypi.errors import InvalidRequestError
+from elasticpypi.index import Index
+from elasticpypi.model import Status
+from elasticpypi.names import NormalizedName, normalize_name
+from elasticpypi.web.auth import current_principal
+from elasticpypi.web.bodies import read_json_object
+
+VERSION = "1.0"
+_MOST_PROJECTS = 1000  # in an answer
+_LONGEST_REASON = 2000  # characters
+
+
+def program_interface(index: Index) -> Blueprint:
+    """Return the routes that look at projects and decide about them."""
+    api = Blueprint("api", __name__, url_prefix="/api/v1")
+    description = resources.files("elasticpypi.web").joinpath("openapi.json").read_bytes()
+
+    @api.get("/", strict_slashes=False)  # Werkzeug would redirect, to an absolute URL
+    def about() -> Response:
+        return _answer({"api-version": VERSION, "elasticpypi": elasticpypi.__version__})
+
+    @api.get("/openapi.json")
+    def openapi() -> Response:
+        return Response(description, mimetype="application/json")
+
+    @api.get("/projects")
+    def projects() -> Response:
+        return _answer(_list_projects(index))
+
+    @api.get("/projects/<name>")
+    def project(name: str) -> Response:
+        return _answer(index.describe(_permitted(name, Permission.READ), in_quarantine=_is_admin(name)))
+
+    @api.put("/projects/<name>/status")
+    def set_status(name: str) -> Response:
+        normalized = _permitted(name, Permission.ADMIN)
+        status, reason = _read_status()
+        index.set_status(normalized, status, reason)
+        return _answer({"project": normalized, "status": status, "status-reason": reason})
+
+    @api.put("/projects/<name>/yanked/<target>")
+    def yank(name: str, target: str) -> Response:
+        normalized = _permitted(name, Permission.ADMIN)
+        reason = _read_reason(read_json_object(), "reason") or ""
+        return _answer({"project": normalized, "filenames": index.yank(normalized, target, reason)})
+
+    @api.delete("/projects/<name>/yanked/<target>")
+    def unyank(name: str, target: str) -> Response:
+        normalized = _permitted(name, Permission.ADMIN)
+        return _answer({"project": normalized, "filenames": index.unyank(normalized, target)})
+
+    @api.delete("/projects/<name>/files")
+    def delete_all(name: str) -> Response:
+        normalized = _permitted(name, Permission.ADMIN)
+        return _answer({"project": normalized, "filenames": index.delete(normalized)})
+
+    @api.delete("/projects/<name>/files/<target>")
+    def delete(name: str, target: str) -> Response:
+        normalized = _permitted(name, Permission.ADMIN)
+        return _answer({"project": normalized, "filenames": index.delete(normalized, target)})
+
+    return api
+
+
+def _permitted(name: str, permission: Permission) -> NormalizedName:
+    normalized = normalize_name(name)
+    current_principal().require(permission, normalized)
+    return normalized
+
+
+def _is_admin(name: str) -> bool:
+    return current_principal().may(Permission.ADMIN, normalize_name(name))
+
+
+def _list_projects(index: Index) -> dict[str, object]:
+    """Return those projects that the principal may see, from one name on, and the name to go on after."""
+    principal = current_principal()
+    principal.require(Permission.READ)
+    after = request.args.get("after", "")
+    limit = _read_limit()
+    seen = (
+        project
+        for project in index.root().projects
+        if project.name > after and principal.may(Permission.READ, project.name)
+    )
+    found = list(itertools.islice(seen, limit + 1))
+    listed = [{"name": project.name, "serial": project.serial} for project in found[:limit]]
+    return {"projects": listed, "next": listed[-1]["name"] if len(found) > limit else None}
+
+
+def _read_limit() -> int:
+    text = request.args.get("limit", str(_MOST_PROJECTS))
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= _MOST_PROJECTS):
+        raise InvalidRequestError(f"'limit' is {text[:20]!r}, not a number from 1 to {_MOST_PROJECTS}")
+    return int(text)
+
+
+def _read_status() -> tuple[Status, str | None]:
+    document = read_json_object()
+    status = document.get("status")
+    if status not in list(Status):
+        raise InvalidRequestError(f"'status' is {str(status)[:20]!r}, not one of {', '.join(Status)}")
+    return Status(status), _read_reason(document, "reason")
+
+
+def _read_reason(document: dict[str, Any], key: str) -> str | None:
+    reason = document.get(key)
+    if not isinstance(reason, str | None) or len(reason or "") > _LONGEST_REASON:
+        raise InvalidRequestError(f"{key!r} is not a string of at most {_LONGEST_REASON} characters")
+    return reason
+
+
+def _answer(document: dict[str, Any]) -> Response:
+    response = jsonify(document)
+    response.headers["Cache-Control"] = "no-store"
+    return response

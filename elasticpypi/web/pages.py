@@ -1,0 +1,184 @@
+"""The simple pages as they are sent: negotiated, compressed or not, with their ETag; a 304 where nothing has changed.
+
+Specifications: PEP 691 (content negotiation), HTTP semantics (RFC 9110, 8.8.3, 12.5, 13.1.2).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+from werkzeug.datastructures import ETags, MIMEAccept
+from werkzeug.exceptions import NotAcceptable
+from werkzeug.http import parse_accept_header, parse_etags
+
+from elasticpypi.auth import Principal
+from elasticpypi.config import Permission
+from elasticpypi.index import Index, Page
+from elasticpypi.names import NormalizedName
+from elasticpypi.simple import Form
+
+_JSON = "application/vnd.pypi.simple.v1+json"
+_HTML = "application/vnd.pypi.simple.v1+html"
+_OLD_HTML = "text/html"
+# What a client may name -> what it gets; in the order in which we prefer them where the client does not care.
+_OFFERS = {
+    _JSON: _JSON,
+    "application/vnd.pypi.simple.latest+json": _JSON,
+    _HTML: _HTML,
+    "application/vnd.pypi.simple.latest+html": _HTML,
+    _OLD_HTML: _OLD_HTML,
+}
+_LONGEST_HEADER = 1000  # characters; what is parsed once is remembered
+_MEMORY_BYTES = 16 * 2**20  # of pages, in each process
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is sent: of a page, or that it has not changed."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadyPage:
+    """A page as it is sent, in one form and encoding, and what is sent in its place where the client has it."""
+
+    revision: int
+    tag: str  # what its ETag quotes
+    whole: Answer
+    unchanged: Answer
+
+
+class Pages:
+    """Answers requests for simple pages; those that were sent lately are kept in memory, as long as they are current.
+
+    Whether a page is current is asked of the catalog on every request: another process may have changed it.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._ready: dict[tuple[str, str, bool, tuple[str, ...]], _ReadyPage] = {}
+        self._bytes = 0
+        self._changing = threading.Lock()
+
+    def project(self, name: NormalizedName, principal: Principal, environ: Mapping[str, Any]) -> Answer:
+        """Answer a request for a project's page.
+
+        Raise ForbiddenError, NotFoundError and NotAcceptable, besides UnavailableError.
+        """
+        principal.require(Permission.READ, name)
+        content_type = negotiate(environ.get("HTTP_ACCEPT"))
+        gzipped = _accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")[:_LONGEST_HEADER])
+        revision = self._index.project_revision(name)
+        key = (name, content_type, gzipped, ())
+        ready = self._ready.get(key)
+        if ready is None or ready.revision != revision:
+            page = self._index.project_page(name, _form(content_type), revision)
+            ready = self._make_ready(key, page, "")
+        return _choose(ready, environ)
+
+    def root(self, principal: Principal, environ: Mapping[str, Any]) -> Answer:
+        """Answer a request for the list of projects, as far as the principal may see them; raise as `project` does."""
+        principal.require(Permission.READ)
+        content_type = negotiate(environ.get("HTTP_ACCEPT"))
+        gzipped = _accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")[:_LONGEST_HEADER])
+        form = _form(content_type)
+        revision = self._index.root_revision(form)
+        seen = () if principal.sees_everything else principal.projects
+        key = ("", content_type, gzipped, seen)
+        ready = self._ready.get(key)
+        if ready is None or ready.revision != revision:
+            if principal.sees_everything:
+                page = self._index.root_page(form, revision)
+            else:
+                page = self._index.filtered_root_page(form, partial(principal.may, Permission.READ))
+            ready = self._make_ready(key, page, _scope(seen))
+        return _choose(ready, environ)
+
+    def _make_ready(self, key: tuple[str, str, bool, tuple[str, ...]], page: Page, scope: str) -> _ReadyPage:
+        _, content_type, gzipped, _ = key
+        ready = _ready_page(page, scope, content_type, gzipped=gzipped)
+        if len(ready.whole.body) <= _MEMORY_BYTES // 2:
+            with self._changing:
+                self._forget(key)
+                self._ready[key] = ready
+                self._bytes += len(ready.whole.body)
+                while self._bytes > _MEMORY_BYTES:
+                    self._forget(next(iter(self._ready)))
+        return ready
+
+    def _forget(self, key: tuple[str, str, bool, tuple[str, ...]]) -> None:
+        forgotten = self._ready.pop(key, None)
+        if forgotten is not None:
+            self._bytes -= len(forgotten.whole.body)
+
+
+@lru_cache(maxsize=256)
+def negotiate(accept: str | None) -> str:
+    """Return the content type that an Accept header likes best; raise NotAcceptable (406) where it likes none.
+
+    The most specific range that fits a type gives its quality (RFC 9110, 12.5.1). Who does not care (no header, `*/*`)
+    gets `text/html`, as from PyPI.
+    """
+    if accept is not None and len(accept) > _LONGEST_HEADER:
+        raise NotAcceptable(f"The Accept header has more than {_LONGEST_HEADER} characters.")
+    parsed = parse_accept_header(accept or "*/*", MIMEAccept)
+    # Without parameters other than q: our types have none but a charset, of which there is one.
+    accepted = MIMEAccept([(value.partition(";")[0].strip().lower(), quality) for value, quality in parsed])
+    qualities = {offer: accepted.quality(offer) for offer in _OFFERS}
+    best = max(qualities.values())
+    if best <= 0:
+        raise NotAcceptable(f"This page exists as {', '.join(dict.fromkeys(_OFFERS.values()))}; accept one of them.")
+    named = set(accepted.values())
+    liked = [offer for offer, quality in qualities.items() if quality == best]
+    return _OFFERS[next((offer for offer in liked if offer in named), _OLD_HTML if _OLD_HTML in liked else liked[0])]
+
+
+@lru_cache(maxsize=256)
+def _accepts_gzip(accept_encoding: str) -> bool:
+    return parse_accept_header(accept_encoding).quality("gzip") > 0
+
+
+@lru_cache(maxsize=1024)
+def _etags(if_none_match: str) -> ETags:
+    return parse_etags(if_none_match)
+
+
+def _form(content_type: str) -> Form:
+    return Form.JSON if content_type == _JSON else Form.HTML
+
+
+def _scope(seen: tuple[str, ...]) -> str:
+    """Return what tells the root as somebody sees it from the complete one."""
+    return "." + hashlib.sha256("\0".join(seen).encode()).hexdigest()[:16] if seen else ""
+
+
+def _ready_page(page: Page, scope: str, content_type: str, *, gzipped: bool) -> _ReadyPage:
+    # The same HTML goes out under two types, and a strong ETag names the bytes as they are sent.
+    tag = page.tag + scope + (".plain" if content_type == _OLD_HTML else "") + (".gzip" if gzipped else "")
+    body = page.body if gzipped else gzip.decompress(page.body)
+    headers = [
+        ("Content-Type", f"{content_type}; charset=utf-8" if content_type == _OLD_HTML else content_type),
+        ("ETag", f'"{tag}"'),
+        ("Cache-Control", "private, max-age=0"),
+        ("Vary", "Accept, Accept-Encoding, Authorization"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+    encoding = [("Content-Encoding", "gzip")] if gzipped else []
+    whole = Answer("200 OK", [*headers, *encoding, ("Content-Length", str(len(body)))], body)
+    return _ReadyPage(page.revision, tag, whole, Answer("304 Not Modified", headers, b""))
+
+
+def _choose(ready: _ReadyPage, environ: Mapping[str, Any]) -> Answer:
+    known = environ.get("HTTP_IF_NONE_MATCH")
+    if known is None or len(known) > _LONGEST_HEADER or not _etags(known).contains_weak(ready.tag):
+        return ready.whole
+    return ready.unchanged
