@@ -75,11 +75,16 @@ def make_wheel(
     requires_python: str | None = None,
     tag: str = "py3-none-any",
     description: str = "",
+    core_metadata: bytes | None = None,
     extra_files: Mapping[str, bytes] = _NO_FILES,
 ) -> Path:
-    """Write a wheel with one module, called like the project, and `extra_files` (path in the wheel to contents)."""
+    """Write a wheel with one module, called like the project, and `extra_files` (path in the wheel to contents).
+
+    `core_metadata` is METADATA as it is; it is made from the other arguments where it is not given.
+    """
     stem = f"{_escape(name)}-{version}"
-    core_metadata = make_core_metadata(name, version, requires_python=requires_python, description=description)
+    if core_metadata is None:
+        core_metadata = make_core_metadata(name, version, requires_python=requires_python, description=description)
     wheel = f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n"
     files = {
         f"{_escape(name)}.py": _module(version),

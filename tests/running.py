@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,10 +211,16 @@ def free_port() -> int:
 
 @contextmanager
 def serving(
-    data: Path, *arguments: str, home: Path, extra: Mapping[str, str] | None = None, healthy: bool = True
+    data: Path,
+    *arguments: str,
+    home: Path,
+    extra: Mapping[str, str] | None = None,
+    healthy: bool = True,
+    before: Sequence[str] = (),
 ) -> Iterator[RunningServer]:
     """Serve `data` on a free port until the context ends; credentials come from `extra` or are made by the server.
 
+    `before` is a command that runs the server as its own last act.
     It answers when the context begins; unless `healthy` is false, it also has looked through its storage.
     """
     port = free_port()
@@ -222,7 +228,18 @@ def serving(
     environment = bare_environment(home, extra)
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "elasticpypi", "serve", "--port", str(port), "--data", str(data), *arguments],
+            [
+                *before,
+                sys.executable,
+                "-m",
+                "elasticpypi",
+                "serve",
+                "--port",
+                str(port),
+                "--data",
+                str(data),
+                *arguments,
+            ],
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,

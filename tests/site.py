@@ -50,6 +50,10 @@ class Site:
         assert response.status_code == 200, response.text
         return cast(dict[str, Any], response.json)
 
+    def send(self, method: str, path: str, body: object = None, *, user: str | None = "admin") -> TestResponse:
+        """Send a request with a JSON body, None for no body."""
+        return self.client.open(path, method=method, headers=_with_user(user, {}), buffered=True, json=body)
+
     def drop(self, file: Path, key: str | None = None) -> None:
         """Put a file into the directory by hand, and have it indexed."""
         target = self.data / "files" / (key or file.name)

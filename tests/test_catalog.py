@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from elasticpypi.catalog import Catalog, KeptPage, KnownKey
+from elasticpypi.catalog import Catalog, Counts, KeptPage, KnownKey
+from elasticpypi.catalog.changes import Changes, is_quiet
 from elasticpypi.catalog.sqlite import SqliteCatalog
 from elasticpypi.errors import CatalogError, ConflictError
-from elasticpypi.model import Decisions, Entry, File, ProjectSnapshot, Rejection, Status
+from elasticpypi.model import Decisions, Entry, File, ProjectSnapshot, Rejection, RootSnapshot, Status
 from elasticpypi.names import Kind, NormalizedName
+from tests.running import wait_for
 
 ACME, ZETA = NormalizedName("acme"), NormalizedName("zeta")
 FUTURE = 32503680000_000000  # the year 3000 in µs
@@ -90,14 +92,18 @@ def catalog(open_catalog: Callable[[], Catalog]) -> Catalog:
     return open_catalog()
 
 
+def names(catalog: Catalog) -> list[str]:
+    return [project.name for project in catalog.root().projects]
+
+
 def test_a_new_catalog_knows_nothing(catalog: Catalog) -> None:
     catalog.check()
     assert catalog.entry(KEY) == Entry(KEY, None, 0, "", None)
     assert catalog.project(ACME) is None
     assert catalog.revision(ACME) is None
     assert catalog.entries_named(ACME, FILE.filename) == []
-    assert catalog.projects()[0] == catalog.root_revision() == 0
-    assert list(catalog.projects()[1]) == []
+    assert catalog.root() == RootSnapshot(0, 0, ())
+    assert (catalog.root_revision(), catalog.serial()) == (0, 0)
     assert catalog.core_metadata(KEY) is None
     assert list(catalog.known_keys()) == []
     assert list(catalog.problems()) == []
@@ -117,7 +123,7 @@ def test_a_row_is_kept_as_it_is(
 def test_a_row_without_a_project_is_kept(catalog: Catalog) -> None:
     entry = put(catalog, "x.whl", Rejection("x.whl", "no name"), project=None)
     assert entry == Entry("x.whl", None, entry.generation, "f", Rejection("x.whl", "no name"))
-    assert (catalog.root_revision(), list(catalog.projects()[1])) == (0, [])
+    assert (catalog.root_revision(), names(catalog)) == (0, [])
 
 
 def test_a_row_is_replaced_only_as_it_was_read(catalog: Catalog) -> None:
@@ -157,7 +163,7 @@ def test_a_row_that_goes_leaves_a_tombstone_only(catalog: Catalog, content: File
     assert catalog.project(ACME) is None
     assert catalog.revision(ACME) is None
     assert catalog.entries_named(ACME, FILE.filename) == []
-    assert [*catalog.problems(), *catalog.known_keys(), *catalog.projects()[1]] == []
+    assert [*catalog.problems(), *catalog.known_keys(), *catalog.root().projects] == []
 
 
 def test_generations_are_times_that_never_repeat(catalog: Catalog) -> None:
@@ -213,6 +219,29 @@ def test_a_revision_never_repeats_although_the_project_was_gone(catalog: Catalog
     assert revisions[0] > 0
 
 
+def test_every_change_has_a_serial_of_its_own(catalog: Catalog) -> None:
+    ahead = 10 * now()  # as a clock that was set back leaves it
+    serials = [catalog.serial()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: ahead * 1000)
+        put(catalog, KEY, FILE)
+    for content in (OTHER_FILE, REJECTION, None, FILE):
+        for key, project in (("zeta/zeta-1.zip", ZETA), (KEY, ACME)):
+            put(catalog, key, content, project=project)
+            root = catalog.root()
+            serials.append(catalog.serial())
+            assert root.serial == serials[-1] > serials[-2]
+            assert {listed.name: listed.serial for listed in root.projects}.get(project) == catalog.revision(project)
+    assert serials[1] > ahead
+
+
+def test_a_change_that_shows_nowhere_leaves_the_serial(catalog: Catalog) -> None:
+    put(catalog, KEY, FILE)
+    serial = catalog.serial()
+    put(catalog, KEY, FILE, fingerprint="another")
+    assert catalog.serial() == serial
+
+
 def test_the_revision_of_the_root_moves_when_a_project_comes_or_goes_and_only_then(catalog: Catalog) -> None:
     seen: list[tuple[bool, list[str]]] = []
     root = 0
@@ -228,9 +257,9 @@ def test_the_revision_of_the_root_moves_when_a_project_comes_or_goes_and_only_th
     ]
     for key, project, content in changes:
         put(catalog, key, content, project=project)
-        revision, names = catalog.projects()
-        assert revision == catalog.root_revision() >= root
-        seen.append((revision > root, list(names)))
+        revision = catalog.root_revision()
+        assert catalog.root().revision == revision >= root
+        seen.append((revision > root, names(catalog)))
         root = revision
     assert seen == [
         (True, ["acme"]),
@@ -310,6 +339,19 @@ def test_problems_are_rejections_and_unreadable_decisions(catalog: Catalog) -> N
     put(catalog, "x.whl", None, project=None)
     put(catalog, KEY, FILE)
     assert list(catalog.problems()) == [decisions]
+
+
+def test_projects_files_and_problems_are_counted(catalog: Catalog) -> None:
+    assert catalog.counts() == Counts(0, 0, 0)
+    put(catalog, "acme/acme-1.0.zip")
+    put(catalog, "acme/acme-1.1.zip", REJECTION)
+    put(catalog, "acme/project.json", DECISIONS)
+    put(catalog, "zeta/project.json", Decisions(), project=ZETA)
+    put(catalog, "x.whl", Rejection("x.whl", "no name"), project=None)
+    assert catalog.counts() == Counts(projects=2, files=3, problems=3)
+    put(catalog, "x.whl", None, project=None)
+    put(catalog, "zeta/project.json", None, project=ZETA)
+    assert catalog.counts() == Counts(projects=1, files=2, problems=2)
 
 
 @pytest.mark.parametrize("body", [b"Name: acme\r\n\r\n\xff\x00", b"", b"x" * 2**20])
@@ -467,7 +509,11 @@ def count_together(path: Path, processes: int) -> int:
 
 def test_processes_that_make_the_file_at_once_share_it_and_lose_nothing(path: Path) -> None:
     assert count_together(path, 3) == 150
-    assert sorted(each.name for each in path.parent.iterdir()) == ["catalog.sqlite", "catalog.sqlite.lock"]
+    assert sorted(each.name for each in path.parent.iterdir()) == [
+        "catalog.sqlite",
+        "catalog.sqlite-changes",
+        "catalog.sqlite.lock",
+    ]
 
 
 def test_threads_that_make_the_file_at_once_share_it(path: Path) -> None:
@@ -513,7 +559,7 @@ def test_a_damaged_file_is_an_error_with_a_remedy_and_not_an_empty_catalog(path:
     catalog.close()
 
 
-@pytest.mark.parametrize("version", [0, 2])
+@pytest.mark.parametrize("version", [0, 1, 3])
 def test_another_schema_is_an_error_with_a_remedy(path: Path, version: int) -> None:
     SqliteCatalog(path).close()
     connection = sqlite3.connect(path)
@@ -522,7 +568,7 @@ def test_another_schema_is_an_error_with_a_remedy(path: Path, version: int) -> N
     with pytest.raises(CatalogError) as caught:
         SqliteCatalog(path)
     assert str(caught.value) == (
-        f"the catalog {path} has schema {version}, this program needs 1: "
+        f"the catalog {path} has schema {version}, this program needs 2: "
         f"remove the file and run `{REMEDY}`, which makes it anew from the storage"
     )
 
@@ -539,17 +585,132 @@ def test_a_place_where_no_file_can_be_is_an_error(tmp_path: Path) -> None:
         SqliteCatalog(tmp_path / "file" / "catalog.sqlite")
 
 
+@pytest.fixture
+def pair(path: Path) -> Iterator[tuple[SqliteCatalog, SqliteCatalog]]:
+    """Two catalogs over one file, that share no more than two processes would; acme is in it, and it is complete."""
+    first, second = SqliteCatalog(path), SqliteCatalog(path)
+    put(first, KEY)
+    first.mark_complete(first.identity())
+    yield first, second
+    first.close()
+    second.close()
+
+
+def read_all(catalog: Catalog) -> tuple[int | None, int, int, bool]:
+    return catalog.revision(ACME), catalog.root_revision(), catalog.serial(), catalog.is_complete()
+
+
+def test_what_one_has_written_another_reads_at_once(pair: tuple[SqliteCatalog, SqliteCatalog]) -> None:
+    seen = set()
+    for number in range(100):
+        writer, reader = pair[number % 2], pair[1 - number % 2]
+        put(writer, KEY, replace(FILE, size=number))
+        root = reader.root()
+        assert read_all(reader) == (root.projects[0].serial, root.revision, root.serial, True)
+        seen.add(root.serial)
+    assert len(seen) == 100
+
+
+def test_what_has_not_changed_is_not_read_again(
+    pair: tuple[SqliteCatalog, SqliteCatalog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, reader = pair
+    before = read_all(reader)
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)  # no time passes
+    monkeypatch.setattr(reader, "take", pytest.fail)
+    assert read_all(reader) == before
+
+
+def test_a_writer_that_dies_before_it_says_so_is_noticed(
+    pair: tuple[SqliteCatalog, SqliteCatalog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reader = pair
+    before = read_all(reader)
+    with monkeypatch.context() as patch:
+        patch.setattr(Changes, "end", lambda *_: None)
+        put(writer, KEY, OTHER_FILE)
+        for _ in range(2):
+            assert read_all(reader)[0] == writer.root().projects[0].serial
+        put(writer, KEY, FILE)
+        assert read_all(reader) > before
+    put(writer, KEY, OTHER_FILE)
+    assert read_all(reader)[2] == writer.root().serial
+
+
+def test_a_transaction_that_fails_changes_nothing(pair: tuple[SqliteCatalog, SqliteCatalog]) -> None:
+    writer, reader = pair
+    before = read_all(reader)
+    with pytest.raises(ConflictError):
+        writer.put(Entry(KEY, ACME), Entry(KEY, ACME, content=OTHER_FILE))
+    assert read_all(reader) == before
+    put(writer, KEY, OTHER_FILE)
+    assert read_all(reader) > before
+
+
+def test_writers_and_readers_at_once_never_read_what_was_before(path: Path) -> None:
+    catalogs = [SqliteCatalog(path) for _ in range(3)]
+    put(catalogs[0], KEY)
+
+    def write_and_read(catalog: Catalog) -> list[int]:
+        stale = []
+        for number in range(60):
+            key = f"acme/acme-{id(catalog)}.{number}.zip"
+            put(catalog, key)
+            written = catalog.entry(key).generation
+            stale += [written for other in catalogs if (other.revision(ACME) or 0) < written]
+        return stale
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(write_and_read, catalogs)) == [[], [], []]
+    for catalog in catalogs:
+        catalog.close()
+
+
+def test_notes_of_changes_that_were_removed_are_made_anew(
+    path: Path, pair: tuple[SqliteCatalog, SqliteCatalog]
+) -> None:
+    writer, reader = pair
+    read_all(reader)
+    path.with_name("catalog.sqlite-changes").unlink()
+    third = SqliteCatalog(path)
+    for catalog in (writer, third):
+        put(catalog, KEY, replace(FILE, size=catalog.serial() % 1000))
+        wait_for(lambda: {each.revision(ACME) for each in (*pair, third)}, {third.root().projects[0].serial}.__eq__)
+    third.close()
+
+
+def test_a_write_by_notes_that_were_removed_is_seen_all_the_same(
+    path: Path, pair: tuple[SqliteCatalog, SqliteCatalog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reader = pair
+    read_all(writer)
+    path.with_name("catalog.sqlite-changes").unlink()
+    wait_for(lambda: read_all(reader)[0] and path.with_name("catalog.sqlite-changes").exists())
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)  # the writer never looks around
+    put(writer, KEY, OTHER_FILE)
+    assert reader.revision(ACME) == writer.root().projects[0].serial
+
+
+def test_a_writer_that_says_late_that_it_has_ended_takes_nothing_back(path: Path) -> None:
+    changes = Changes(path)
+    first, second = changes.begin(), changes.begin()
+    changes.end(second)
+    changes.end(first)
+    assert is_quiet(changes.seen())
+
+
 def test_a_file_that_was_removed_is_made_anew_and_is_not_complete(path: Path) -> None:
     catalog = SqliteCatalog(path)
     put(catalog, KEY)
     catalog.mark_complete(catalog.identity())
     assert catalog.is_complete()
     path.unlink()
+    assert catalog.project(ACME) is None
     assert not catalog.is_complete()
     assert catalog.entry(KEY) == Entry(KEY, None)
     put(catalog, "zeta/zeta-1.zip", project=ZETA)
     other = SqliteCatalog(path)
-    assert [list(each.projects()[1]) for each in (catalog, other)] == [["zeta"], ["zeta"]]
+    assert [names(each) for each in (catalog, other)] == [["zeta"], ["zeta"]]
     catalog.close()
     other.close()
 

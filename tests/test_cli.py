@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shlex
 import socket
 import sqlite3
@@ -13,11 +14,28 @@ from pathlib import Path
 
 import pytest
 import requests
+from werkzeug.security import check_password_hash
 
 from tests.dists import make_wheel
 from tests.running import RunningServer, bare_environment, free_port, run_command, serving, wait_for
 
-COMMANDS = ("serve", "sync", "hash-password")
+COMMANDS = (
+    "backup",
+    "completion",
+    "delete",
+    "doctor",
+    "hash-password",
+    "import",
+    "list",
+    "restore",
+    "serve",
+    "show",
+    "status",
+    "sync",
+    "unyank",
+    "upload",
+    "yank",
+)
 LONG_AGO = (10**9, 10**9)
 
 
@@ -293,13 +311,39 @@ class _Utf8(requests.auth.HTTPBasicAuth):
         super().__init__(username.decode("latin-1"), password.decode("latin-1"))
 
 
-def test_a_password_is_asked_for(home: Path) -> None:
-    answer = run_command("hash-password", home=home, text="wonder\nwonder\n")
-    assert answer.returncode == 0
-    assert "wonder" not in answer.stdout
-    assert "scrypt:" in answer.stdout.splitlines()[-1]
-    assert run_command("hash-password", home=home, text="one\nother\n").returncode == 1
-    assert run_command("hash-password", home=home, text="").returncode == 1
+def test_a_password_is_read_from_standard_input(home: Path) -> None:
+    answer = run_command("hash-password", home=home, text="wonder\n")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert check_password_hash(answer.stdout.strip(), "wonder")
+
+
+@pytest.mark.parametrize("text", ["", "\n", "  \n"])
+def test_an_empty_password_gets_no_hash(home: Path, text: str) -> None:
+    answer = run_command("hash-password", home=home, text=text)
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert "The password is empty" in answer.stderr
+
+
+@pytest.mark.parametrize(("typed", "code"), [([b"wonder\n", b"wonder\n"], 0), ([b"one\n", b"other\n", b"\x04"], 1)])
+def test_a_password_is_asked_for_twice_at_a_terminal(home: Path, typed: list[bytes], code: int) -> None:
+    terminal, other_end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "elasticpypi", "hash-password"],
+        env=bare_environment(home),
+        stdin=other_end,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # or the prompt would go to the terminal of whoever runs the tests
+    )
+    assert process.stderr is not None
+    for line in typed:  # what is typed before the prompt is thrown away
+        while process.stderr.read(1) != b":":
+            pass
+        os.write(terminal, line)
+    output, _ = process.communicate(timeout=60)
+    os.close(terminal)
+    os.close(other_end)
+    assert (process.returncode, b"scrypt:" in output) == (code, code == 0)
 
 
 # sync ------------------------------------------------------------------------------------------------------------

@@ -101,6 +101,8 @@ VARIABLES = [
     ("users", '[{"username": "ci", "password": "pw"}]', (User("ci", "pw", Permission.READ, ("*",)),)),
     ("users", "[]", ()),
     ("data", "/other", "/other"),
+    ("url", "https://pypi.example.org/dev/", "https://pypi.example.org/dev/"),
+    ("url", "https://me:secret@pypi.example.org/dev/simple/", "https://pypi.example.org/dev/"),
 ]
 
 
@@ -108,6 +110,12 @@ VARIABLES = [
 def test_a_variable_wins_over_the_file(path: Path, key: str, text: str, expected: object) -> None:
     settings = load(path, {**AWS, "data": "/srv"}, environ={f"ELASTICPYPI_{key.upper()}": text})
     assert getattr(settings, key) == expected
+
+
+@pytest.mark.parametrize("url", ["pypi.example.org", "ftp://pypi.example.org", "https:///x", "https://[x"])
+def test_a_url_that_is_none_is_refused(path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match=r"'url' in .* is not the http or https URL of an index"):
+        load(path, {**LOCAL, "url": url})
 
 
 def test_every_key_has_a_case_among_the_variables() -> None:

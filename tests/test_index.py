@@ -42,7 +42,7 @@ def test_a_page_that_cannot_be_kept_is_served(tmp_path: Path) -> None:
     index = Index(cast("Catalog", FullCatalog(catalog)), FilesystemStorage(tmp_path / "data" / "files"))
     index.sync(patience_seconds=10)
     assert index.project_page(ACME, Form.JSON, index.project_revision(ACME)).body
-    assert index.root_page(Form.HTML, index.root_revision()).body
+    assert index.root_page(Form.HTML, index.root_revision(Form.HTML)).body
     index.close()
 
 

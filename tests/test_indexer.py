@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -101,10 +102,11 @@ class Scene:
     def pages(self) -> dict[str, bytes]:
         """Render every page of every project."""
         pages: dict[str, bytes] = {}
-        for name in self.catalog.projects()[1]:
-            project = self.catalog.project(name)
+        for listed in self.catalog.root().projects:
+            project = self.catalog.project(listed.name)
             assert project is not None
-            pages |= {f"{name} {form}": render_project(project, form) for form in Form}
+            project = replace(project, revision=0)  # which a catalog made anew never repeats
+            pages |= {f"{listed.name} {form}": b"".join(render_project(project, form)) for form in Form}
         return pages
 
     def listing(self) -> list[ListedFile]:
@@ -165,7 +167,7 @@ def test_a_wheel_is_known_with_its_core_metadata(scene: Scene, wheel: Path) -> N
 
 @pytest.mark.parametrize("suffix", [".tar.gz", ".zip", ".tar.bz2", ".tar.xz"])
 @pytest.mark.parametrize("pkg_info_last", [False, True])
-def test_an_sdist_is_known_without_core_metadata(
+def test_an_sdist_announces_no_core_metadata_though_it_is_kept(
     scene: Scene, tmp_path: Path, suffix: str, *, pkg_info_last: bool
 ) -> None:
     sdist = make_sdist(tmp_path, suffix=suffix, requires_python=">=3.8", pkg_info_last=pkg_info_last)
@@ -173,7 +175,8 @@ def test_an_sdist_is_known_without_core_metadata(
     scene.put(key, sdist)
     scene.learn(key)
     expected = file_of(scene, key, sdist, version="1.0", kind=Kind.SDIST, requires_python=">=3.8")
-    assert (scene.content(key), scene.catalog.core_metadata(key)) == (expected, None)
+    kept = make_core_metadata("acme", "1.0", requires_python=">=3.8", metadata_version="2.2")
+    assert (scene.content(key), scene.catalog.core_metadata(key)) == (expected, kept)
 
 
 def test_an_egg_is_known_by_its_name_only(scene: Scene, tmp_path: Path) -> None:

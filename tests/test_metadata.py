@@ -234,7 +234,7 @@ def test_a_tar_bomb_is_refused_in_little_memory(suffix: str, operation: Callable
 
 
 def test_a_zip_bomb_is_refused() -> None:
-    files = {"acme-1.0/PKG-INFO": b"", "acme-1.0/zeros": ZEROS}
+    files = {"acme-1.0/PKG-INFO": make_core_metadata("acme", "1.0"), "acme-1.0/zeros": ZEROS}
     data = zip_bytes(files)
     lie = edit(data, b"PK\1\2", "acme-1.0/zeros", 24, struct.pack("<L", 2 << 30))
     assert "no distribution is compressed like that" in refusal(verify, "acme-1.0.zip", lie)

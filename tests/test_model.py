@@ -218,5 +218,5 @@ def test_times_are_utc_with_microseconds(time: datetime, expected: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "2026-01-02", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05.678901+00:00"])
 def test_other_times_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="does not match format"):
+    with pytest.raises(ValueError, match=r"is not a time in UTC|Invalid isoformat"):
         parse_time(text)

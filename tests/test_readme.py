@@ -8,12 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 import requests
 
 from elasticpypi.archives.source import MAX_RATIO, MAX_ZIP_MEMBERS
-from elasticpypi.cli.main import main
 from elasticpypi.model import parse_decisions
 from elasticpypi.names import MAX_NAME
 from elasticpypi.web.files import DOWNLOADS
@@ -99,10 +97,6 @@ def test_the_decisions_are_valid(block: str) -> None:
 def test_the_limits_are_those_of_the_code(limit: int) -> None:
     limits = README.partition("## Limits")[2].partition("## How")[0]
     assert re.search(rf"\b{limit:,}\b", limits)
-
-
-def test_every_command_is_named() -> None:
-    assert [name for name in main.list_commands(click.Context(main)) if f"elasticpypi {name}" not in README] == []
 
 
 def test_every_linked_page_exists() -> None:

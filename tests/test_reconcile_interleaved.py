@@ -182,8 +182,8 @@ class Watched:
         self._check_root(root)
 
     def _root(self) -> tuple[int, list[NormalizedName]]:
-        revision, names = self._catalog.projects()
-        return revision, list(names)
+        root = self._catalog.root()
+        return root.revision, [project.name for project in root.projects]
 
     def _contents(self) -> object:
         project = self._catalog.project(SPAM)

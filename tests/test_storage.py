@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -153,6 +155,89 @@ def test_a_draft_that_lost_may_be_published_under_what_has_become_of_the_key(sto
             incoming.publish(KEY)
         incoming.publish(KEY, replacing=obj.fingerprint)
     assert read(storage, KEY) == b"other"
+
+
+TOKEN = "0123abcd"
+
+
+def append(storage: Storage, data: bytes, *, token: str = TOKEN) -> None:
+    with storage.receive(resuming=token) as incoming:
+        incoming.write(data)
+
+
+def append_and_fail(storage: Storage, data: bytes) -> None:
+    with storage.receive(resuming=TOKEN) as incoming:
+        incoming.write(data)
+        raise ZeroDivisionError
+
+
+def test_an_upload_goes_on_where_it_was_left(storage: Storage) -> None:
+    assert storage.begin(TOKEN) == 0
+    append(storage, b"some ")
+    assert (storage.begin(TOKEN), storage.received(TOKEN), keys(storage)) == (5, 5, [])
+    with pytest.raises(ZeroDivisionError):
+        append_and_fail(storage, b"more ")
+    with storage.receive(resuming=TOKEN) as incoming:
+        assert incoming.size == 10
+        incoming.write(b"data")
+        incoming.stream.seek(0)
+        assert incoming.stream.read() == b"some more data"
+        incoming.publish(KEY)
+    assert read(storage, KEY) == b"some more data"
+
+
+def test_uploads_that_go_on_are_kept_apart(storage: Storage) -> None:
+    for token in ("a", "b"):
+        storage.begin(token)
+        append(storage, token.encode() * 3, token=token)
+    append(storage, b"!", token="a")
+    assert [storage.received("a"), storage.received("b")] == [4, 3]
+
+
+def is_over(storage: Storage) -> bool:
+    with pytest.raises(ObjectMissingError):
+        storage.received(TOKEN)
+    with pytest.raises(ObjectMissingError), storage.receive(resuming=TOKEN):
+        pass
+    return True
+
+
+def test_an_upload_is_over_when_it_is_published_or_dropped(storage: Storage, tmp_path: Path) -> None:
+    assert is_over(storage)
+    before = sorted(tmp_path.rglob("*"))
+    storage.begin(TOKEN)
+    append(storage, b"data")
+    with storage.receive(resuming=TOKEN) as incoming:
+        incoming.drop()
+        incoming.drop()
+    assert is_over(storage)
+    assert sorted(tmp_path.rglob("*")) == before
+    storage.begin(TOKEN)
+    with storage.receive(resuming=TOKEN) as incoming:
+        obj = incoming.publish(KEY)
+        incoming.drop()
+    assert is_over(storage)
+    assert (storage.stat(KEY), storage.begin(TOKEN)) == (obj, 0)
+
+
+def test_an_upload_that_loses_its_place_may_still_go_on(storage: Storage) -> None:
+    publish(storage, KEY, b"other")
+    storage.begin(TOKEN)
+    with storage.receive(resuming=TOKEN) as incoming:
+        incoming.write(b"data")
+        with pytest.raises(ConflictError):
+            incoming.publish(KEY)
+    assert (storage.received(TOKEN), read(storage, KEY)) == (4, b"other")
+
+
+def test_one_at_a_time_goes_on_with_an_upload(storage: Storage) -> None:
+    storage.begin(TOKEN)
+    with storage.receive(resuming=TOKEN):
+        with pytest.raises(BusyError, match="try again"), storage.receive(resuming=TOKEN):
+            pass
+        assert (storage.begin(TOKEN), storage.received(TOKEN)) == (0, 0)
+    append(storage, b"data")
+    assert storage.received(TOKEN) == 4
 
 
 @pytest.mark.parametrize("is_there", [False, True])
@@ -430,7 +515,8 @@ def test_a_damaged_note_of_the_upload_time_means_only_now(
 ) -> None:
     obj = publish(directory, KEY)
     directory.upload_time(obj, A)
-    (root / ".elasticpypi" / "first-seen" / KEY).write_bytes(note)
+    (written,) = (root / ".elasticpypi" / "first-seen").rglob("*.json")
+    written.write_bytes(note)
     early = datetime.now(UTC)
     time = directory.upload_time(obj, A)
     assert time >= early
@@ -531,6 +617,40 @@ def test_an_upload_that_goes_on_is_spared_however_long_it_takes(directory: Files
         directory.remove_abandoned()
         incoming.publish(KEY)
     assert read(directory, KEY) == b"data"
+
+
+@pytest.mark.parametrize(("age_seconds", "is_kept"), [(23 * 3600, True), (25 * 3600, False)])
+def test_an_upload_in_parts_is_kept_for_a_day_after_its_last_byte(
+    directory: FilesystemStorage, root: Path, age_seconds: int, *, is_kept: bool
+) -> None:
+    directory.begin(TOKEN)
+    append(directory, b"data")
+    (path,) = (root / ".elasticpypi" / "uploads").iterdir()
+    os.utime(path, (path.stat().st_atime, path.stat().st_mtime - age_seconds))
+    directory.begin(TOKEN)  # without a byte
+    directory.remove_abandoned()
+    assert path.exists() is is_kept
+
+
+@pytest.mark.parametrize("end", ["publish", "drop"])
+def test_an_upload_that_ends_between_opening_and_locking_it_gets_no_more_bytes(
+    directory: FilesystemStorage, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    directory.begin(TOKEN)
+    append(directory, b"data")
+    lock = fcntl.flock
+
+    def end_it_first(*arguments: Any) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        with directory.receive(resuming=TOKEN) as incoming:
+            incoming.drop() if end == "drop" else incoming.publish(KEY)
+        lock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", end_it_first)
+    with pytest.raises(BusyError):
+        append(directory, b"!")
+    assert is_over(directory)
+    assert end == "drop" or read(directory, KEY) == b"data"
 
 
 CRASHING = """
@@ -656,3 +776,32 @@ def test_looking_whether_a_file_is_settled_survives_that_somebody_opens_it(tmp_p
         finally:
             writer.kill()
     assert watcher.returncode == 0
+
+
+def test_notes_are_what_nobody_could_make_anew(storage: Storage) -> None:
+    obj = publish(storage, KEY)
+    publish(storage, ".elasticpypi/origins/acme.json")
+    publish(storage, ".elasticpypi/backup.json")
+    publish(storage, ".elasticpypi/watch-probe/file")
+    with storage.receive() as incoming:
+        incoming.write(b"data")
+        before = list(storage.notes())
+    assert before == [".elasticpypi/origins/acme.json"]
+    storage.upload_time(obj, A)
+    (about,) = storage.notes(KEY)
+    assert list(storage.notes()) == sorted([about, *before])
+    assert A.encode() in storage.read_document(about).data
+    assert list(storage.notes("acme/acme-2.zip")) == list(storage.notes("../lock")) == []
+
+
+def test_there_is_room(storage: Storage) -> None:
+    free_bytes = storage.free_bytes()
+    assert free_bytes is None or free_bytes > 0
+
+
+def test_a_directory_that_is_not_there_has_no_notes_and_no_room(directory: FilesystemStorage, root: Path) -> None:
+    shutil.rmtree(root)
+    with pytest.raises(StorageError):
+        list(directory.notes())
+    with pytest.raises(StorageError):
+        directory.free_bytes()

@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 import select
+import shlex
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -92,6 +94,20 @@ def test_what_is_dropped_is_listed(
     for filename, digest in expected.items():
         answer = server.fetch(f"/packages/acme/{filename.replace('+', '%2B')}")
         assert hashlib.sha256(answer.content).hexdigest() == digest
+
+
+LIMITED = "unshare --user --map-root-user sh -c 'echo {watches} > /proc/sys/user/max_inotify_watches && exec \"$@\"' sh"
+
+
+@pytest.mark.parametrize("watches", [1, 4])
+def test_where_the_system_gives_no_more_watches_files_are_listed_all_the_same(tmp_path: Path, watches: int) -> None:
+    command = shlex.split(LIMITED.format(watches=watches))
+    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("this system has no user namespaces, in which watches can be limited")
+    with serving(tmp_path / "data", home=tmp_path / "home", before=command) as server:
+        wait_for(lambda: "cannot be watched" in server.output())
+        make_wheel(server.files, "acme", "1.0")
+        wait_for(lambda: server.listing("acme"))
 
 
 def test_many_files_at_once_are_all_listed(server: RunningServer, outside: Path) -> None:

@@ -13,6 +13,7 @@ from pypi_simple import ProjectPage
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
+from elasticpypi.names import NormalizedName
 from tests.dists import make_sdist, make_wheel
 from tests.site import JSON, Site
 
@@ -69,7 +70,7 @@ def test_a_project_page_says_in_json_what_the_files_say(site: Site, tmp_path: Pa
     document = site.json("/simple/acme/")
     files = {file["filename"]: file for file in document.pop("files")}
     assert document == {
-        "meta": {"api-version": "1.4"},
+        "meta": {"_last-serial": site.index.project_revision(NormalizedName("acme")), "api-version": "1.4"},
         "name": "acme",
         "project-status": {"status": "active"},
         "versions": ["1.0+local.1"],
@@ -240,14 +241,42 @@ def test_a_project_whose_last_file_went_stays_ours(site: Site, tmp_path: Path) -
     (site.data / "files" / wheel.name).unlink()
     site.index.reconcile(wheel.name)
     assert site.json("/simple/acme/")["files"] == []
-    assert site.json("/simple/")["projects"] == [{"name": "acme"}]
+    assert listed(site, "reader") == ["acme"]
+
+
+def listed(site: Site, user: str) -> list[str]:
+    return [project["name"] for project in site.json("/simple/", user=user)["projects"]]
+
+
+def test_the_root_in_json_says_the_serial_of_everything(site: Site, tmp_path: Path) -> None:
+    for name in ("acme", "bolt"):
+        site.drop(make_wheel(tmp_path, name, "1.0"))
+    seen = []
+    for version in ("1.1", "1.2"):
+        site.drop(make_wheel(tmp_path, "acme", version))
+        root = site.json("/simple/")
+        pages = {name: site.json(f"/simple/{name}/")["meta"]["_last-serial"] for name in ("acme", "bolt")}
+        assert {project["name"]: project["_last-serial"] for project in root["projects"]} == pages
+        assert root["meta"]["_last-serial"] == max(pages.values())
+        seen.append(pages)
+    assert seen[1]["acme"] > seen[0]["acme"]
+    assert seen[1]["bolt"] == seen[0]["bolt"]
+
+
+def test_the_root_in_html_changes_with_its_projects_only(site: Site, tmp_path: Path) -> None:
+    site.drop(make_wheel(tmp_path, "acme", "1.0"))
+    tag = site.get("/simple/").headers["ETag"]
+    site.drop(make_wheel(tmp_path, "acme", "1.1"))
+    assert site.get("/simple/", if_none_match=tag).status_code == 304
+    site.drop(make_wheel(tmp_path, "bolt", "1.0"))
+    assert site.get("/simple/", if_none_match=tag).status_code == 200
 
 
 def test_the_root_lists_what_the_principal_may_see(site: Site, tmp_path: Path) -> None:
     for name in ("acme", "acme-tools", "bolt"):
         site.drop(make_wheel(tmp_path, name, "1.0"))
-    assert site.json("/simple/", user="reader")["projects"] == [{"name": n} for n in ("acme", "acme-tools", "bolt")]
-    assert site.json("/simple/", user="guest")["projects"] == [{"name": n} for n in ("acme", "acme-tools")]
+    assert listed(site, "reader") == ["acme", "acme-tools", "bolt"]
+    assert listed(site, "guest") == ["acme", "acme-tools"]
     everything, some = (site.get("/simple/", user=user).headers["ETag"] for user in ("reader", "guest"))
     assert everything != some
     assert site.get("/simple/", user="guest", if_none_match=everything).status_code == 200

@@ -1,0 +1,90 @@
+"""docs/commands.md: every command and option is in it, and every example in it runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from elasticpypi.cli.main import main
+from tests.dists import make_sdist, make_wheel
+from tests.running import RunningServer, bare_environment
+
+DOCS = Path(__file__).parent.parent / "docs"
+COMMANDS = (DOCS / "commands.md").read_text()
+ALL_PAGES = "".join(page.read_text() for page in [*DOCS.glob("*.md"), DOCS.parent / "README.md"])
+EVERYWHERE = {"--help", "--data", "--json"}
+
+
+def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{name} ")
+        else:
+            yield prefix + name, command
+
+
+def options() -> Iterator[tuple[str, str]]:
+    """Yield each command with each of its options, the opposite of a flag after a bar."""
+    for name, command in commands(main):
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                yield name, "|".join(o for o in (*parameter.opts, *parameter.secondary_opts) if o.startswith("--"))
+
+
+@pytest.mark.parametrize(("command", "option"), [pair for pair in options() if pair[1] not in EVERYWHERE])
+def test_every_option_is_explained(command: str, option: str) -> None:
+    if command == "hash-password":
+        pytest.skip("its password is for tests and scripts; people are asked for it")
+    assert re.search(rf"(?<![\w-])({option})(?![\w-])", ALL_PAGES), f"{command} {option}"
+
+
+@pytest.mark.parametrize("command", [name for name, _ in commands(main)])
+def test_every_command_is_explained(command: str) -> None:
+    assert re.search(rf"elasticpypi {command}\b", ALL_PAGES)
+
+
+@pytest.mark.timeout(300)
+def test_the_examples_run_as_they_stand_there(server: RunningServer, tmp_path: Path) -> None:
+    work = server.data.parent
+    for directory in ("dist", "packages"):
+        make_wheel(work / directory, "acme", "1.0")
+        make_sdist(work / directory, "acme", "1.0")
+    script = "\n".join(re.findall(r"^```sh\n(.*?)^```$", COMMANDS, re.MULTILINE | re.DOTALL))
+    real, count = re.subn(r"http://admin:PASSWORD@127.0.0.1:5000", server.url_with_credentials, script)
+    # The deleted file stays away when it is imported, which is no success; so the import goes elsewhere.
+    real = real.replace("import pypiserver packages --data data", "import pypiserver packages --data imported")
+    environment = bare_environment(tmp_path / "home")
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euxo", "pipefail", "-c", real],
+        cwd=work,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert (done.returncode, count) == (0, 1), done.stderr
+    assert [file["filename"] for file in server.fetch("/simple/acme/").json()["files"]] == ["acme-1.0-py3-none-any.whl"]
+    shown = subprocess.run(
+        ["elasticpypi", "show", "acme", "--json", "--data", "elsewhere"],
+        cwd=work,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    restored = json.loads(shown.stdout)
+    assert (restored["status"], restored["status-reason"]) == ("deprecated", "use bolt")
+    assert list(restored["deleted"]) == ["acme-1.0.tar.gz"]
