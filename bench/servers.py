@@ -15,8 +15,6 @@ import importlib.metadata
 import io
 import json
 import os
-import re
-import shutil
 import signal
 import socket
 import statistics
@@ -25,7 +23,6 @@ import sys
 import tempfile
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import parent_process
@@ -37,9 +34,20 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import requests
 from werkzeug.formparser import FormDataParser
 
+from bench.load import Load, has_wrk, measure_load, median_load
+from bench.processes import (
+    end,
+    free_port,
+    is_alive,
+    process_tree,
+    processor_seconds,
+    status_bytes,
+    written_bytes,
+)
+from bench.wheels import CHUNK, wheel_file
+
 CREDENTIALS = base64.b64encode(b"reader:secret").decode()
 PAGE = b"<!DOCTYPE html>".ljust(3_000, b"x")
-CHUNK = 256 * 1024
 BOUNDARY = b"between-the-parts"
 FORM_TYPE = f"multipart/form-data; boundary={BOUNDARY.decode()}"
 FORM_TAIL = b"\r\n--%s--\r\n" % BOUNDARY
@@ -175,19 +183,6 @@ def elasticpypi(data: Path) -> WSGIApplication:
     return create_app(index, Authenticator(settings.all_users))
 
 
-def wheel_file(path: Path, size: int) -> None:
-    """Write a wheel of `size` bytes and a little more."""
-    name, version = path.name.split("-")[:2] if path.suffix == ".whl" else ("large", "1")
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{name}-{version}.dist-info/METADATA", metadata)
-        archive.writestr(f"{name}-{version}.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        archive.writestr(f"{name}-{version}.dist-info/RECORD", "")
-        with archive.open(f"{name}/data", "w", force_zip64=True) as member:
-            for position in range(0, size, CHUNK):
-                member.write(bytes(min(CHUNK, size - position)))
-
-
 @dataclass(frozen=True, slots=True)
 class App:
     """What runs under the servers, and how a client asks it."""
@@ -216,13 +211,18 @@ APPS = {
 
 
 def serve_granian(app: str, data: Path, port: int) -> None:
+    run_granian(functools.partial(load_in_worker, app, data), port)
+
+
+def run_granian(load: Callable[[], WSGIApplication], port: int) -> None:
+    """Serve what `load` makes in the worker process, with the settings of `elasticpypi serve`."""
     from granian.constants import HTTPModes, Interfaces
     from granian.http import HTTP1Settings
     from granian.log import LogLevels
     from granian.server import Server
 
     server = Server(
-        target=app,
+        target="bench",
         address="127.0.0.1",
         port=port,
         interface=Interfaces.WSGI,
@@ -234,18 +234,22 @@ def serve_granian(app: str, data: Path, port: int) -> None:
         workers_kill_timeout=30,
         log_level=LogLevels.error,
     )
-    server.serve(target_loader=functools.partial(load_in_worker, app, data), wrap_loader=False)
+    server.serve(target_loader=load, wrap_loader=False)
 
 
 def load_in_worker(app: str, data: Path) -> WSGIApplication:
-    """Make the app in granian's worker process, away from the terminal's signals but not from the main process.
+    follow_main_process()
+    return APPS[app].make(data)
+
+
+def follow_main_process() -> None:
+    """Keep granian's worker process away from the terminal's signals, but not from the main process.
 
     Ctrl-C reaches a whole process group. A worker that gets it besides the main process's SIGTERM may hang in its
     signal handler until it is killed.
     """
     os.setpgid(0, 0)
     threading.Thread(target=stop_with_parent, daemon=True).start()
-    return APPS[app].make(data)
 
 
 def stop_with_parent() -> None:
@@ -301,27 +305,7 @@ class Running:
     started_seconds: float
 
     def processes(self) -> list[int]:
-        found = [self.main.pid]
-        for pid in found:
-            for task in Path(f"/proc/{pid}/task").glob("*/children"):
-                with contextlib.suppress(OSError):
-                    found += [int(child) for child in task.read_text().split()]
-        return found
-
-    def status(self, field: str) -> int:
-        """Sum a field of /proc/<pid>/status over all processes, in bytes."""
-        texts = [Path(f"/proc/{pid}/status").read_text() for pid in self.processes()]
-        return sum(int(match[1]) * 1024 for text in texts if (match := re.search(rf"{field}:\s+(\d+)", text)))
-
-    def processor_seconds(self) -> float:
-        texts = [Path(f"/proc/{pid}/stat").read_text() for pid in self.processes()]
-        ticks = sum(sum(map(int, text.rpartition(")")[2].split()[11:13])) for text in texts)
-        return ticks / os.sysconf("SC_CLK_TCK")
-
-    def written(self) -> int:
-        """Bytes on their way to a disk so far, by all processes."""
-        texts = [Path(f"/proc/{pid}/io").read_text() for pid in self.processes()]
-        return sum(int(match[1]) for text in texts if (match := re.search(r"\nwrite_bytes: (\d+)", text)))
+        return process_tree(self.main.pid)
 
     def forget_peak(self) -> None:
         for pid in self.processes():
@@ -354,12 +338,6 @@ def start_command(name: str, app: str, data: Path, port: int) -> list[str]:
     return [*command, "--data", str(data), "--port", str(port)]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return cast(int, probe.getsockname()[1])
-
-
 def wait_for_answer(main: subprocess.Popen[bytes], port: int, page: str) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and main.poll() is None:
@@ -368,19 +346,6 @@ def wait_for_answer(main: subprocess.Popen[bytes], port: int, page: str) -> None
             return
         time.sleep(0.005)
     raise RuntimeError(f"the server on port {port} does not answer")
-
-
-def end(processes: Iterable[int]) -> None:
-    for pid in processes:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 # Clients.
@@ -431,29 +396,17 @@ def megabytes(count: float) -> str:
     return f"{count / 1e6:.0f} MB"
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What eight clients got out of a server; the processor time says it even where others use the machine too."""
-
-    rate: float  # requests per second
-    p99: float  # milliseconds
-    processor: float  # microseconds per request, of the server
-
-
 def measure_pages(servers: list[Running], seconds: int) -> dict[str, Cells]:
     """Ask all servers in turns, so that a busy moment of the machine hits each, and compare medians."""
     loads: dict[str, list[Load]] = {server.name: [] for server in servers}
     for _ in range(ROUNDS):
         for server in servers:
             loads[server.name].append(load_pages(server, seconds))
-    medians = {
-        name: Load(*(statistics.median(getattr(load, field) for load in taken) for field in Load.__slots__))
-        for name, taken in loads.items()
-    }
+    medians = {name: median_load(taken) for name, taken in loads.items()}
     first = medians[servers[0].name]
     return {
         name: {
-            f"Page, 8 connections ({'wrk' if shutil.which('wrk') else 'Python'}): requests/s": f"{load.rate:,.0f}",
+            f"Page, 8 connections ({'wrk' if has_wrk() else 'Python'}): requests/s": f"{load.rate:,.0f}",
             "as a ratio": f"{load.rate / first.rate:.1f}",
             "99th percentile": f"{load.p99:.1f} ms",
             "processor time per page": f"{load.processor:.0f} µs",
@@ -464,26 +417,13 @@ def measure_pages(servers: list[Running], seconds: int) -> dict[str, Cells]:
 
 
 def load_pages(server: Running, seconds: int) -> Load:
-    load = load_with_wrk if shutil.which("wrk") else load_with_threads
-    before = server.processor_seconds()
-    rate, p99 = load(server, seconds)
-    return Load(rate, p99, (server.processor_seconds() - before) / (rate * seconds) * 1e6)
+    if has_wrk():
+        url = f"http://127.0.0.1:{server.port}{server.app.page}"
+        return measure_load(server.main.pid, url, {"Authorization": f"Basic {CREDENTIALS}"}, seconds)
+    return load_with_threads(server, seconds)
 
 
-def load_with_wrk(server: Running, seconds: int) -> tuple[float, float]:
-    """Give requests per second and the 99th percentile in milliseconds."""
-    header = f"Authorization: Basic {CREDENTIALS}"
-    url = f"http://127.0.0.1:{server.port}{server.app.page}"
-    command = ["wrk", "-t1", "-c8", f"-d{seconds}s", "--latency", "-H", header, url]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in text or "Socket errors" in text:
-        raise RuntimeError(text)
-    number, unit = re.findall(r"99%\s+([\d.]+)(us|ms|s)", text)[0]
-    rate = re.findall(r"Requests/sec:\s+([\d.]+)", text)[0]
-    return float(rate), float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
-
-
-def load_with_threads(server: Running, seconds: int) -> tuple[float, float]:
+def load_with_threads(server: Running, seconds: int) -> Load:
     """The same without wrk; Python is then the slower side, so only ratios mean something."""
     durations: list[float] = []
 
@@ -496,26 +436,29 @@ def load_with_threads(server: Running, seconds: int) -> tuple[float, float]:
                 client.getresponse().read()
                 durations.append(time.perf_counter() - began)
 
+    before = processor_seconds(server.processes())
     clients = [threading.Thread(target=ask) for _ in range(8)]
     for client in clients:
         client.start()
     for client in clients:
         client.join()
-    return len(durations) / seconds, statistics.quantiles(durations, n=100)[98] * 1000
+    used = processor_seconds(server.processes()) - before
+    centiles = statistics.quantiles(durations, n=100)
+    return Load(len(durations) / seconds, centiles[49] * 1e3, centiles[98] * 1e3, used / len(durations) * 1e6)
 
 
 def measure_start(server: Running) -> Cells:
     time.sleep(0.5)
     return {
         "Start to first page": f"{server.started_seconds * 1000:.0f} ms",
-        "memory then (resident, all processes)": megabytes(server.status("VmRSS")),
+        "memory then (resident, all processes)": megabytes(status_bytes(server.processes(), "VmRSS")),
     }
 
 
 def measure_upload(server: Running, file: Path) -> Cells:
     server.forget_peak()
     size = file.stat().st_size
-    processor, written, began = server.processor_seconds(), server.written(), time.time()
+    processor, written, began = processor_seconds(server.processes()), written_bytes(server.processes()), time.time()
     with connect(server.port, timeout=600) as client:
         send_form(client, server.app, file)
         sent = time.time() - began
@@ -525,9 +468,9 @@ def measure_upload(server: Running, file: Path) -> Cells:
         raise RuntimeError(f"{server.name} answered the upload with {status} {reason}")
     cells = {
         f"Upload of {size / 1e9:.1f} GB": f"{ended:.1f} s",
-        "processor time": f"{server.processor_seconds() - processor:.1f} s",
-        "peak memory of an upload": megabytes(server.status("VmHWM")),
-        "written to disk": f"{(server.written() - written) / size:.1f} × the file",
+        "processor time": f"{processor_seconds(server.processes()) - processor:.1f} s",
+        "peak memory of an upload": megabytes(status_bytes(server.processes(), "VmHWM")),
+        "written to disk": f"{(written_bytes(server.processes()) - written) / size:.1f} × the file",
     }
     if server.app is APPS["stand-in"]:
         first = json.loads(body)["began"] - began
@@ -538,22 +481,23 @@ def measure_upload(server: Running, file: Path) -> Cells:
 def measure_download(server: Running, size: int, wrapper: bool) -> Cells:
     """Read a little, stop for three seconds, read on: what has the server taken into memory meanwhile?"""
     server.forget_peak()
-    written = server.written()
+    written = written_bytes(server.processes())
     began = time.perf_counter()
     with connect(server.port) as client:
         client.sendall(request_head("GET", f"/download?size={size}" + "&wrapper=1" * wrapper))
         received = len(client.recv(CHUNK))
         time.sleep(3)
-        peak = server.status("VmHWM")
+        peak = status_bytes(server.processes(), "VmHWM")
         while chunk := client.recv(CHUNK):
             received += len(chunk)
             if received >= size:
                 break
+    at_end = status_bytes(server.processes(), "VmHWM")
     kind = "file_wrapper" if wrapper else "an iterator"
     return {
         f"Download of {size / 1e9:.1f} GB by {kind}, client pausing 3 s": f"{time.perf_counter() - began - 3:.1f} s",
-        f"peak memory ({kind})": f"{megabytes(peak)} in the pause, {megabytes(server.status('VmHWM'))} at the end",
-        f"written to disk ({kind})": megabytes(server.written() - written),
+        f"peak memory ({kind})": f"{megabytes(peak)} in the pause, {megabytes(at_end)} at the end",
+        f"written to disk ({kind})": megabytes(written_bytes(server.processes()) - written),
     }
 
 
@@ -574,7 +518,7 @@ def measure_slow_clients(server: Running, count: int, start: bytes, label: str) 
     slow.start()
     time.sleep(1)
     durations = ask_for_pages(server, seconds=5)
-    memory = server.status("VmRSS")
+    memory = status_bytes(server.processes(), "VmRSS")
     stop.set()
     slow.join()
     for client in clients:
