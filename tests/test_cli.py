@@ -327,20 +327,21 @@ def test_an_empty_password_gets_no_hash(home: Path, text: str) -> None:
 @pytest.mark.parametrize(("typed", "code"), [([b"wonder\n", b"wonder\n"], 0), ([b"one\n", b"other\n", b"\x04"], 1)])
 def test_a_password_is_asked_for_twice_at_a_terminal(home: Path, typed: list[bytes], code: int) -> None:
     terminal, other_end = pty.openpty()
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "elasticpypi", "hash-password"],
         env=bare_environment(home),
         stdin=other_end,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,  # or the prompt would go to the terminal of whoever runs the tests
-    )
-    assert process.stderr is not None
-    for line in typed:  # what is typed before the prompt is thrown away
-        while process.stderr.read(1) != b":":
-            pass
-        os.write(terminal, line)
-    output, _ = process.communicate(timeout=60)
+    ) as process:
+        assert process.stderr is not None
+        for line in typed:  # what is typed before the prompt is thrown away
+            said = b""
+            while not said.endswith((b"Password: ", b"confirmation: ")):
+                said += process.stderr.read(1)
+            os.write(terminal, line)
+        output, _ = process.communicate(timeout=60)
     os.close(terminal)
     os.close(other_end)
     assert (process.returncode, b"scrypt:" in output) == (code, code == 0)
