@@ -84,7 +84,7 @@ def run_server(settings: Settings, data: Path, *, host: str, port: int, workers:
     server.on_startup(partial(signal.signal, signal.SIGHUP, server.signal_handler_interrupt))
     server.on_startup(lambda: click.echo(_welcome(settings, data, host=host, port=port, made=made)))
     with _own_counters(data) as counters:
-        load = partial(build_application, settings, data, watched, counters)
+        load = partial(build_application, settings, data, watched, counters, shared=workers > 1)
         server.serve(target_loader=load, wrap_loader=False)
 
 
@@ -115,8 +115,10 @@ def _locked(directory: Path, how: int = 0) -> Iterator[None]:
         os.close(descriptor)
 
 
-def build_application(settings: Settings, data: Path, watched: Watched, counters: Path) -> WSGIApplication:
-    """Open the index and return the application; runs in each worker process."""
+def build_application(
+    settings: Settings, data: Path, watched: Watched, counters: Path, *, shared: bool
+) -> WSGIApplication:
+    """Open the index and return the application; runs in each worker process, of which there may be several."""
     _follow_main_process()
     _return_memory()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
@@ -124,7 +126,7 @@ def build_application(settings: Settings, data: Path, watched: Watched, counters
     index = open_index(settings, data=data)
     start_watching(index, data)
     traffic = SharedTraffic(counters)
-    log = [AccessLog(sys.stdout.fileno())] if watched.access_log else []
+    log = [AccessLog(sys.stdout.fileno(), shared=shared)] if watched.access_log else []
     observer = Observer(traffic, *log, behind_proxy=watched.behind_proxy)
     observer.start()
     metrics = metrics_page(index, observer, traffic)

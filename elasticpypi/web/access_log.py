@@ -23,6 +23,7 @@ from urllib.parse import quote
 from elasticpypi.web.observe import Exchange
 
 _WHOLE_BYTES = 4096  # a pipe keeps that much together when several processes write to it (PIPE_BUF on Linux)
+_LARGE_BYTES = 64 * 1024  # each block lets go of the interpreter's lock, for which requests then queue
 # Of escaped texts, so that a line stays whole: with an agent of 200 characters, six for each, it has less than 4096.
 _ADDRESS, _USER, _PATH = 200, 200, 2000
 _PATIENCE_SECONDS = 1.0  # with whoever reads
@@ -32,8 +33,10 @@ _is_plain = re.compile(r"[A-Za-z0-9/._~!$&'()*+,;=:@-]+").fullmatch
 class AccessLog:
     """Writes lines to a file descriptor, several at once but whole."""
 
-    def __init__(self, descriptor: int, *, write: Callable[[int, bytes], int] = os.write) -> None:
+    def __init__(self, descriptor: int, *, shared: bool = True, write: Callable[[int, bytes], int] = os.write) -> None:
+        """`shared` says whether other processes write there, too: only small blocks are kept apart then."""
         self._descriptor = descriptor
+        self._block_bytes = _WHOLE_BYTES if shared else _LARGE_BYTES
         self._write = write
         self._lost = 0  # lines that have not been spoken of
 
@@ -44,7 +47,7 @@ class AccessLog:
             lines.insert(0, b"# %d lines are lost: nobody read them\n" % self._lost)
         written = 0
         with suppress(OSError):
-            for block in _blocks(lines):
+            for block in _blocks(lines, self._block_bytes):
                 if not self._write_whole(b"".join(block)):
                     break
                 written += len(block)
@@ -59,11 +62,11 @@ class AccessLog:
         return True
 
 
-def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Yield lines, as many together as are written whole."""
+def _blocks(lines: Iterable[bytes], most_bytes: int) -> Iterator[list[bytes]]:
+    """Yield lines, as many together as fit into so many bytes."""
     block, size = list[bytes](), 0
     for line in lines:
-        if block and size + len(line) > _WHOLE_BYTES:
+        if block and size + len(line) > most_bytes:
             yield block
             block, size = [], 0
         block.append(line)
