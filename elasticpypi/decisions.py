@@ -89,12 +89,12 @@ def delete(catalog: Catalog, storage: Storage, project: ProjectSnapshot, target:
     Their names are remembered first, with the sha256 that they keep belonging to. The project's name stays ours. Raise
     NotFoundError where there is no such file or version, ConflictError where something is replaced just now.
     """
-    listed = {id(item.file) for item in project.listing()}
+    files = [item.file for item in project.listing()]
+    listed = {id(file) for file in files}
     # The served ones last: what lies in their shadow must not come out of it for a moment.
     entries = sorted(_entries(project, target), key=lambda entry: id(entry.content) in listed)
-    deleted = {
-        item.file.filename: item.file.sha256 for item in project.listing() if _is_among(item.file.filename, entries)
-    }
+    filenames = {_filename(entry) for entry in entries}
+    deleted = {file.filename: file.sha256 for file in files if file.filename in filenames}
 
     def change(decisions: Decisions) -> Decisions:
         return replace(decisions, deleted={**decisions.deleted, **deleted})
@@ -103,7 +103,7 @@ def delete(catalog: Catalog, storage: Storage, project: ProjectSnapshot, target:
     for entry in entries:
         _remove(storage, entry)
         reconcile(catalog, storage, entry.key)
-    return find_filenames(project, target)
+    return sorted(filenames)
 
 
 def find_filenames(project: ProjectSnapshot, target: str | None) -> list[str]:
@@ -192,10 +192,6 @@ def _entries(project: ProjectSnapshot, target: str | None) -> list[Entry]:
         what = "no files" if target is None else f"no release and no file {target!r}"
         raise NotFoundError(f"the project {project.name!r} has {what}")
     return found
-
-
-def _is_among(filename: str, entries: Iterable[Entry]) -> bool:
-    return any(_filename(entry) == filename for entry in entries)
 
 
 def _filename(entry: Entry) -> str:

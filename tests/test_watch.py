@@ -103,6 +103,7 @@ LIMITED = "unshare --user --map-root-user sh -c 'echo {watches} > /proc/sys/user
 def test_where_the_system_gives_no_more_watches_files_are_listed_all_the_same(tmp_path: Path, watches: int) -> None:
     command = shlex.split(LIMITED.format(watches=watches))
     if subprocess.run([*command, "true"], capture_output=True, check=False).returncode != 0:
+        assert os.environ.get("CI") != "true"
         pytest.skip("this system has no user namespaces, in which watches can be limited")
     with serving(tmp_path / "data", home=tmp_path / "home", before=command) as server:
         wait_for(lambda: "cannot be watched" in server.output())

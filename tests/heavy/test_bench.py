@@ -10,21 +10,22 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.contestants import PEERS, find_nginx
-from bench.load import has_wrk
+from bench.contestants import PEERS
 from bench.scenarios import QUICK, scenarios
+from tests.programs import require
 
 pytestmark = [
     pytest.mark.heavy,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(not (has_wrk() and find_nginx()), reason="wrk and nginx make the load: apt install nginx wrk"),
-    pytest.mark.skipif(not (PEERS / "gunicorn").exists(), reason="`make .peers/installed` installs the other indexes"),
 ]
 
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run everything once."""
+    for program in ("wrk", "nginx"):
+        require(program)
+    assert (PEERS / "gunicorn").exists()
     directory = tmp_path_factory.mktemp("bench")
     command = [sys.executable, "-m", "bench.peers", "--quick", "--output", str(directory)]
     command += ["--kept", str(directory / "kept")]
