@@ -50,7 +50,7 @@ from elasticpypi.model import (
 )
 from elasticpypi.names import NormalizedName, ParsedFilename, canonical_key, decisions_key
 from elasticpypi.simple import RENDERER, Form, render_project, render_root
-from elasticpypi.storage import Incoming, Storage
+from elasticpypi.storage import Incoming, LocalFile, SignedURL, Slot, Storage, StoredObject
 from elasticpypi.storage.filesystem import FilesystemStorage
 from elasticpypi.sync import SyncReport
 from elasticpypi.uploads import Claim, Proof, claim_by_filename, prove, prove_alone
@@ -64,8 +64,11 @@ __all__ = [
     "FoundFile",
     "Incoming",
     "Index",
+    "LocalFile",
     "Page",
     "RestoreReport",
+    "SignedURL",
+    "Slot",
     "SyncReport",
     "claim_by_filename",
     "is_index",
@@ -134,7 +137,7 @@ class Index:
 
     def root_revision(self, form: Form) -> int:
         """Return the revision of the list of projects with one small read; as JSON it shows every project's serial."""
-        revision = self._catalog.serial() if form is Form.JSON else self._catalog.root_revision()
+        revision = self._catalog.serials_revision() if form is Form.JSON else self._catalog.root_revision()
         self._check_complete()
         return revision
 
@@ -173,10 +176,16 @@ class Index:
             raise ForbiddenError(f"the project {name!r} is quarantined: its files cannot be downloaded for now")
         return FoundFile(entry.content, entry.key, entry.fingerprint)
 
-    def open_file(self, found: FoundFile) -> BinaryIO:
-        """Open a file's bytes; BusyError where they are no longer those that are listed."""
+    def open_file(self, found: FoundFile) -> AbstractContextManager[BinaryIO]:
+        """Open a file's bytes for seeking and reading; BusyError where they are no longer those that are listed."""
+        return self._storage.open(
+            StoredObject(found.key, found.file.size, indexer.object_fingerprint(found.fingerprint))
+        )
+
+    def download(self, found: FoundFile) -> LocalFile | SignedURL:
+        """Say how a client gets a file's bytes; BusyError where they are no longer those that are listed."""
         try:
-            return self._storage.download(found.key, indexer.object_fingerprint(found.fingerprint)).stream
+            return self._storage.download(found.key, indexer.object_fingerprint(found.fingerprint))
         except ObjectMissingError as error:
             raise NotFoundError(f"the file {found.file.filename!r} is no longer in the storage") from error
 
@@ -193,18 +202,18 @@ class Index:
         """Begin an upload; what is not added before the context ends leaves no trace."""
         return self._storage.receive()
 
-    def begin(self, token: str, size: int) -> int:
-        """Begin an upload in parts, or go on with it; return how many of its `size` bytes there are already.
+    def begin(self, token: str, *, size: int, sha256: str) -> Slot:
+        """Begin an upload in parts, or go on with it; return what there is of it already, and where the rest goes.
 
-        Raise StorageFullError where the others have no room. `token` is as for `Storage.begin`.
+        Raise StorageFullError where the rest has no room. `token` is as for `Storage.begin`.
         """
-        received = self._storage.begin(token)
+        slot = self._storage.begin(token, size=size, sha256=sha256)
         free = self._storage.free_bytes()
-        if free is not None and free < size - received:
+        if free is not None and free < size - slot.received:
             raise StorageFullError(
-                f"the storage has room for {free} bytes, but {size - received} are to come: make room"
+                f"the storage has room for {free} bytes, but {size - slot.received} are to come: make room"
             )
-        return received
+        return slot
 
     def received(self, token: str) -> int | None:
         """Return how many bytes of an upload in parts there are; None where it was not begun, or is over."""
@@ -229,7 +238,7 @@ class Index:
     def add_resumed(self, incoming: Incoming, claim: Claim) -> Added:
         """Do as `add` with what `resume` gave, and forget it, unless asking again may help."""
         try:
-            added = self.add(incoming, claim, sha256=hex_digest(incoming.stream, "sha256"))
+            added = self.add(incoming, claim, sha256=incoming.sha256 or hex_digest(incoming.stream, "sha256"))
         except UnavailableError:
             raise
         except ElasticpypiError:
@@ -490,7 +499,7 @@ def _page(revision: int, form: Form, body: bytes) -> Page:
 
 
 def _revision_of(root: RootSnapshot, form: Form) -> int:
-    return root.serial if form is Form.JSON else root.revision
+    return root.serials_revision if form is Form.JSON else root.revision
 
 
 def _kept_form(form: Form) -> str:

@@ -28,6 +28,7 @@ from elasticpypi.names import (
     decisions_key,
     parse_filename,
     parse_key,
+    project_of,
 )
 from elasticpypi.storage import Storage, StoredObject
 
@@ -81,7 +82,7 @@ def _look(
     try:
         obj = storage.stat(named.key)
     except ObjectMissingError:
-        return replace(before, project=before.project or _project(named), fingerprint="", content=None), None
+        return replace(before, project=before.project or project_of(named), fingerprint="", content=None), None
     if before.content is not None and before.fingerprint == seen_fingerprint(obj):
         return before, None
     try:
@@ -92,7 +93,7 @@ def _look(
             raise  # what is known stays known
         content, core_metadata = _unreadable(named, error.reason), None
         fingerprint = ""  # whoever comes next tries again
-    return Entry(named.key, _project(named), before.generation, fingerprint, content), core_metadata
+    return Entry(named.key, project_of(named), before.generation, fingerprint, content), core_metadata
 
 
 def seen_fingerprint(obj: StoredObject) -> str:
@@ -103,15 +104,6 @@ def seen_fingerprint(obj: StoredObject) -> str:
 def object_fingerprint(seen: str) -> str:
     """Return the storage's fingerprint out of that of an entry, which also says how the object was read."""
     return seen.partition(":")[2]
-
-
-def _project(named: FileKey | DecisionsKey) -> NormalizedName | None:
-    if isinstance(named, DecisionsKey):
-        return named.project
-    try:
-        return parse_filename(named.filename).project
-    except InvalidFilenameError:
-        return None
 
 
 def _read(

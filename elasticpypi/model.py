@@ -146,8 +146,9 @@ class ListedProject:
 class RootSnapshot:
     """All projects at one moment, sorted by name."""
 
-    revision: int  # changes when a project comes or goes
-    serial: int  # the latest revision of anything: changes with every change
+    revision: int  # grows when a project comes or goes
+    serials_revision: int  # grows with every change of anything
+    last_serial: int  # no change that is not among `projects` has, or will ever have, a serial up to this one
     projects: tuple[ListedProject, ...]
 
 

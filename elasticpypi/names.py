@@ -158,6 +158,16 @@ def parse_key(key: str) -> FileKey | DecisionsKey | None:
     return None
 
 
+def project_of(named: FileKey | DecisionsKey) -> NormalizedName | None:
+    """Return the project that a key belongs to; None for a filename from which none can be read."""
+    if isinstance(named, DecisionsKey):
+        return named.project
+    try:
+        return parse_filename(named.filename).project
+    except InvalidFilenameError:
+        return None
+
+
 def canonical_key(project: NormalizedName, filename: str) -> str:
     """Return the key under which we store a file."""
     return f"{project}/{filename}"

@@ -44,7 +44,7 @@ def render_project(project: ProjectSnapshot, form: Form) -> Iterator[bytes]:
 def render_root(root: RootSnapshot, form: Form) -> Iterator[bytes]:
     """Render the list of projects, in pieces; the URLs in it are relative to `/simple/`."""
     projects = ({"_last-serial": project.serial, "name": project.name} for project in root.projects)
-    document = {"meta": {"_last-serial": root.serial, "api-version": API_VERSION}}
+    document = {"meta": {"_last-serial": root.last_serial, "api-version": API_VERSION}}
     if form is Form.JSON:
         return _json(document, "projects", projects)
     return _html("root.html", document | {"projects": projects})

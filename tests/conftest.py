@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.aws import Cloud, running_cloud
 from tests.running import RunningServer, serving
 from tests.site import Site, open_site
 
@@ -24,3 +25,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
     opened = open_site(tmp_path / "data")
     yield opened
     opened.index.close()
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """An AWS for all tests of a session; each makes buckets and tables of its own."""
+    with running_cloud(tmp_path_factory.mktemp("cloud")) as running:
+        yield running

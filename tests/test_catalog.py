@@ -102,8 +102,8 @@ def test_a_new_catalog_knows_nothing(catalog: Catalog) -> None:
     assert catalog.project(ACME) is None
     assert catalog.revision(ACME) is None
     assert catalog.entries_named(ACME, FILE.filename) == []
-    assert catalog.root() == RootSnapshot(0, 0, ())
-    assert (catalog.root_revision(), catalog.serial()) == (0, 0)
+    assert catalog.root() == RootSnapshot(0, 0, 0, ())
+    assert (catalog.root_revision(), catalog.serials_revision()) == (0, 0)
     assert catalog.core_metadata(KEY) is None
     assert list(catalog.known_keys()) == []
     assert list(catalog.problems()) == []
@@ -221,7 +221,7 @@ def test_a_revision_never_repeats_although_the_project_was_gone(catalog: Catalog
 
 def test_every_change_has_a_serial_of_its_own(catalog: Catalog) -> None:
     ahead = 10 * now()  # as a clock that was set back leaves it
-    serials = [catalog.serial()]
+    serials = [catalog.serials_revision()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "time_ns", lambda: ahead * 1000)
         put(catalog, KEY, FILE)
@@ -229,17 +229,17 @@ def test_every_change_has_a_serial_of_its_own(catalog: Catalog) -> None:
         for key, project in (("zeta/zeta-1.zip", ZETA), (KEY, ACME)):
             put(catalog, key, content, project=project)
             root = catalog.root()
-            serials.append(catalog.serial())
-            assert root.serial == serials[-1] > serials[-2]
+            serials.append(catalog.serials_revision())
+            assert root.serials_revision == serials[-1] > serials[-2]
             assert {listed.name: listed.serial for listed in root.projects}.get(project) == catalog.revision(project)
     assert serials[1] > ahead
 
 
 def test_a_change_that_shows_nowhere_leaves_the_serial(catalog: Catalog) -> None:
     put(catalog, KEY, FILE)
-    serial = catalog.serial()
+    serial = catalog.serials_revision()
     put(catalog, KEY, FILE, fingerprint="another")
-    assert catalog.serial() == serial
+    assert catalog.serials_revision() == serial
 
 
 def test_the_revision_of_the_root_moves_when_a_project_comes_or_goes_and_only_then(catalog: Catalog) -> None:
@@ -597,7 +597,7 @@ def pair(path: Path) -> Iterator[tuple[SqliteCatalog, SqliteCatalog]]:
 
 
 def read_all(catalog: Catalog) -> tuple[int | None, int, int, bool]:
-    return catalog.revision(ACME), catalog.root_revision(), catalog.serial(), catalog.is_complete()
+    return catalog.revision(ACME), catalog.root_revision(), catalog.serials_revision(), catalog.is_complete()
 
 
 def test_what_one_has_written_another_reads_at_once(pair: tuple[SqliteCatalog, SqliteCatalog]) -> None:
@@ -606,8 +606,8 @@ def test_what_one_has_written_another_reads_at_once(pair: tuple[SqliteCatalog, S
         writer, reader = pair[number % 2], pair[1 - number % 2]
         put(writer, KEY, replace(FILE, size=number))
         root = reader.root()
-        assert read_all(reader) == (root.projects[0].serial, root.revision, root.serial, True)
-        seen.add(root.serial)
+        assert read_all(reader) == (root.projects[0].serial, root.revision, root.serials_revision, True)
+        seen.add(root.serials_revision)
     assert len(seen) == 100
 
 
@@ -634,7 +634,7 @@ def test_a_writer_that_dies_before_it_says_so_is_noticed(
         put(writer, KEY, FILE)
         assert read_all(reader) > before
     put(writer, KEY, OTHER_FILE)
-    assert read_all(reader)[2] == writer.root().serial
+    assert read_all(reader)[2] == writer.root().serials_revision
 
 
 def test_a_transaction_that_fails_changes_nothing(pair: tuple[SqliteCatalog, SqliteCatalog]) -> None:
@@ -674,7 +674,7 @@ def test_notes_of_changes_that_were_removed_are_made_anew(
     path.with_name("catalog.sqlite-changes").unlink()
     third = SqliteCatalog(path)
     for catalog in (writer, third):
-        put(catalog, KEY, replace(FILE, size=catalog.serial() % 1000))
+        put(catalog, KEY, replace(FILE, size=catalog.serials_revision() % 1000))
         wait_for(lambda: {each.revision(ACME) for each in (*pair, third)}, {third.root().projects[0].serial}.__eq__)
     third.close()
 

@@ -26,7 +26,7 @@ from elasticpypi.errors import (
     StorageFullError,
     UnreadableObjectError,
 )
-from elasticpypi.storage import Document, Storage, StoredObject
+from elasticpypi.storage import Document, LocalFile, Storage, StoredObject
 from elasticpypi.storage.filesystem import FilesystemStorage
 from tests.privileges import unprivileged
 from tests.running import wait_for
@@ -160,6 +160,10 @@ def test_a_draft_that_lost_may_be_published_under_what_has_become_of_the_key(sto
 TOKEN = "0123abcd"
 
 
+def begin(storage: Storage, token: str = TOKEN) -> int:
+    return storage.begin(token, size=14, sha256="00" * 32).received
+
+
 def append(storage: Storage, data: bytes, *, token: str = TOKEN) -> None:
     with storage.receive(resuming=token) as incoming:
         incoming.write(data)
@@ -172,9 +176,9 @@ def append_and_fail(storage: Storage, data: bytes) -> None:
 
 
 def test_an_upload_goes_on_where_it_was_left(storage: Storage) -> None:
-    assert storage.begin(TOKEN) == 0
+    assert begin(storage) == 0
     append(storage, b"some ")
-    assert (storage.begin(TOKEN), storage.received(TOKEN), keys(storage)) == (5, 5, [])
+    assert (begin(storage), storage.received(TOKEN), keys(storage)) == (5, 5, [])
     with pytest.raises(ZeroDivisionError):
         append_and_fail(storage, b"more ")
     with storage.receive(resuming=TOKEN) as incoming:
@@ -188,7 +192,7 @@ def test_an_upload_goes_on_where_it_was_left(storage: Storage) -> None:
 
 def test_uploads_that_go_on_are_kept_apart(storage: Storage) -> None:
     for token in ("a", "b"):
-        storage.begin(token)
+        begin(storage, token)
         append(storage, token.encode() * 3, token=token)
     append(storage, b"!", token="a")
     assert [storage.received("a"), storage.received("b")] == [4, 3]
@@ -205,24 +209,24 @@ def is_over(storage: Storage) -> bool:
 def test_an_upload_is_over_when_it_is_published_or_dropped(storage: Storage, tmp_path: Path) -> None:
     assert is_over(storage)
     before = sorted(tmp_path.rglob("*"))
-    storage.begin(TOKEN)
+    begin(storage)
     append(storage, b"data")
     with storage.receive(resuming=TOKEN) as incoming:
         incoming.drop()
         incoming.drop()
     assert is_over(storage)
     assert sorted(tmp_path.rglob("*")) == before
-    storage.begin(TOKEN)
+    begin(storage)
     with storage.receive(resuming=TOKEN) as incoming:
         obj = incoming.publish(KEY)
         incoming.drop()
     assert is_over(storage)
-    assert (storage.stat(KEY), storage.begin(TOKEN)) == (obj, 0)
+    assert (storage.stat(KEY), begin(storage)) == (obj, 0)
 
 
 def test_an_upload_that_loses_its_place_may_still_go_on(storage: Storage) -> None:
     publish(storage, KEY, b"other")
-    storage.begin(TOKEN)
+    begin(storage)
     with storage.receive(resuming=TOKEN) as incoming:
         incoming.write(b"data")
         with pytest.raises(ConflictError):
@@ -231,11 +235,11 @@ def test_an_upload_that_loses_its_place_may_still_go_on(storage: Storage) -> Non
 
 
 def test_one_at_a_time_goes_on_with_an_upload(storage: Storage) -> None:
-    storage.begin(TOKEN)
+    begin(storage)
     with storage.receive(resuming=TOKEN):
         with pytest.raises(BusyError, match="try again"), storage.receive(resuming=TOKEN):
             pass
-        assert (storage.begin(TOKEN), storage.received(TOKEN)) == (0, 0)
+        assert (begin(storage), storage.received(TOKEN)) == (0, 0)
     append(storage, b"data")
     assert storage.received(TOKEN) == 4
 
@@ -360,7 +364,9 @@ def test_another_object_than_the_one_looked_at_is_not_opened(storage: Storage) -
         pass
     with pytest.raises(BusyError):
         storage.download(KEY, first.fingerprint)
-    with storage.download(KEY, second.fingerprint).stream as stream:
+    download = storage.download(KEY, second.fingerprint)
+    assert isinstance(download, LocalFile)
+    with download.stream as stream:
         assert stream.read() == b"other"
 
 
@@ -623,11 +629,11 @@ def test_an_upload_that_goes_on_is_spared_however_long_it_takes(directory: Files
 def test_an_upload_in_parts_is_kept_for_a_day_after_its_last_byte(
     directory: FilesystemStorage, root: Path, age_seconds: int, *, is_kept: bool
 ) -> None:
-    directory.begin(TOKEN)
+    begin(directory)
     append(directory, b"data")
     (path,) = (root / ".elasticpypi" / "uploads").iterdir()
     os.utime(path, (path.stat().st_atime, path.stat().st_mtime - age_seconds))
-    directory.begin(TOKEN)  # without a byte
+    begin(directory)  # without a byte
     directory.remove_abandoned()
     assert path.exists() is is_kept
 
@@ -636,7 +642,7 @@ def test_an_upload_in_parts_is_kept_for_a_day_after_its_last_byte(
 def test_an_upload_that_ends_between_opening_and_locking_it_gets_no_more_bytes(
     directory: FilesystemStorage, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    directory.begin(TOKEN)
+    begin(directory)
     append(directory, b"data")
     lock = fcntl.flock
 

@@ -1,11 +1,11 @@
 """The catalog: what we know about the files in the storage. It is derived: `sync` can make it anew.
 
-Adapters: `catalog.sqlite`. Every adapter passes the same contract tests (tests/test_catalog.py).
+Adapters: `catalog.sqlite`, `catalog.dynamodb`. Every adapter passes the same contract tests (tests/test_catalog.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,23 +35,45 @@ class KeptPage:
     """A rendered page as it was kept: gzip-compressed, of one revision."""
 
     revision: int
-    body: bytes
+    body: bytes | None  # None: it was too large for the catalog, and lies in the storage
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A row to be replaced, as `Catalog.put` takes it."""
+
+    before: Entry
+    after: Entry
+    core_metadata: bytes | None = None
 
 
 class Catalog(Protocol):
     """What an index knows. Any method may raise CatalogError when the catalog cannot be reached or read."""
 
+    largest_page: int | None
+    """How many bytes a page may have that is kept here; None where there is no bound."""
+
     def entry(self, key: str) -> Entry:
         """Return the row of a key, tombstones included; generation 0 where there is none."""
+
+    def entries(self, keys: Sequence[str]) -> list[Entry]:
+        """Return the rows of several keys, in their order, each as `entry` does."""
 
     def put(self, before: Entry, after: Entry, *, core_metadata: bytes | None = None) -> None:
         """Replace the row read as `before` by `after` (`content` None: a tombstone), in one transaction.
 
         Raise ConflictError if the row's generation is no longer `before.generation`. The new generation is
-        `max(before.generation + 1, now in µs)`. If the content differs, the project's revision becomes
-        `max(serial + 1, now in µs)`, and so does the root's if the project comes or goes with this row; if it does
+        `max(before.generation + 1, now in µs)`. If the content differs, the project's revision becomes at least
+        `max(revision + 1, now in µs)`, and the root's grows if the project comes or goes with this row; if it does
         not, only the generation moves, which makes every other writer look again. `core_metadata` is kept byte for
-        byte with the row; without it, a row whose content differs loses what was kept.
+        byte with the row; without it, a row whose content differs loses what was kept. The row's project is that of its
+        key (`names.project_of`).
+        """
+
+    def put_all(self, writes: Sequence[Write]) -> list[Write]:
+        """Do as `put` for rows of one project (different keys), together as far as that goes.
+
+        Return those that met a conflict and were not written; the others were.
         """
 
     def project(self, name: NormalizedName) -> ProjectSnapshot | None:
@@ -72,8 +94,11 @@ class Catalog(Protocol):
     def root_revision(self) -> int:
         """Return the root's revision with one small read; 0 before the first project."""
 
-    def serial(self) -> int:
-        """Return the latest revision given to any project or the root, with one small read; 0 before the first."""
+    def serials_revision(self) -> int:
+        """Return the revision of the list of projects with their serials: it grows with every change of anything.
+
+        One small read; 0 before the first change.
+        """
 
     def core_metadata(self, key: str) -> bytes | None:
         """Return the core metadata kept with a row."""

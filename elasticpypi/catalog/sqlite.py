@@ -13,12 +13,12 @@ import sqlite3
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from elasticpypi.catalog import Counts, KeptPage, KnownKey
+from elasticpypi.catalog import Counts, KeptPage, KnownKey, Write
 from elasticpypi.catalog.changes import Changes, is_quiet
 from elasticpypi.catalog.rows import dump_content, load_content
 from elasticpypi.errors import CatalogError, ConflictError
@@ -63,6 +63,8 @@ _LAST_CHARACTER = "\U0010ffff"
 class SqliteCatalog:
     """A `Catalog` in the file `path`, made if it is not there."""
 
+    largest_page: int | None = None
+
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self._text = str(self.path)
@@ -81,18 +83,18 @@ class SqliteCatalog:
             row = connection.execute(f"{_SELECT_ENTRY} WHERE key = ?", (key,)).fetchone()
         return _entry(row) if row else Entry(key, None)
 
+    def entries(self, keys: Sequence[str]) -> list[Entry]:
+        with self._reading() as connection:
+            rows = [connection.execute(f"{_SELECT_ENTRY} WHERE key = ?", (key,)).fetchone() for key in keys]
+        return [_entry(row) if row else Entry(key, None) for key, row in zip(keys, rows, strict=True)]
+
     def put(self, before: Entry, after: Entry, *, core_metadata: bytes | None = None) -> None:
+        if self.put_all([Write(before, after, core_metadata)]):
+            raise ConflictError(after.key)
+
+    def put_all(self, writes: Sequence[Write]) -> list[Write]:
         with self._writing() as connection:
-            row = connection.execute("SELECT generation FROM entries WHERE key = ?", (after.key,)).fetchone()
-            if (row[0] if row else 0) != before.generation:
-                raise ConflictError(after.key)
-            _write_entry(connection, after, _next(before.generation))
-            if after.content != before.content:
-                _write_core_metadata(connection, after.key, core_metadata)
-                if after.project is not None:
-                    _write_project(
-                        connection, after.project, (after.content is not None) - (before.content is not None)
-                    )
+            return [write for write in writes if not _write(connection, write)]
 
     def project(self, name: NormalizedName) -> ProjectSnapshot | None:
         with self._reading() as connection:
@@ -133,7 +135,9 @@ class SqliteCatalog:
             rows = connection.execute(
                 "SELECT name, revision FROM projects WHERE live > 0 AND name != '' ORDER BY name"
             ).fetchall()
-        return RootSnapshot(revision, serial, tuple(ListedProject(NormalizedName(name), of) for name, of in rows))
+        return RootSnapshot(
+            revision, serial, serial, tuple(ListedProject(NormalizedName(name), of) for name, of in rows)
+        )
 
     def root_revision(self) -> int:
         memory = self._remembered()
@@ -144,7 +148,7 @@ class SqliteCatalog:
             memory.keep(_ROOT, revision)
         return revision
 
-    def serial(self) -> int:
+    def serials_revision(self) -> int:
         memory = self._remembered()
         if memory.serial is None:
             with self._using() as connection:
@@ -443,6 +447,20 @@ def _root_revision(connection: sqlite3.Connection) -> int:
 
 def _serial(connection: sqlite3.Connection) -> int:
     return connection.execute("SELECT max(revision) FROM projects").fetchone()[0] or 0
+
+
+def _write(connection: _Connection, write: Write) -> bool:
+    """Replace a row; false where it is no longer as it was read."""
+    before, after = write.before, write.after
+    row = connection.execute("SELECT generation FROM entries WHERE key = ?", (after.key,)).fetchone()
+    if (row[0] if row else 0) != before.generation:
+        return False
+    _write_entry(connection, after, _next(before.generation))
+    if after.content != before.content:
+        _write_core_metadata(connection, after.key, write.core_metadata)
+        if after.project is not None:
+            _write_project(connection, after.project, (after.content is not None) - (before.content is not None))
+    return True
 
 
 def _write_entry(connection: sqlite3.Connection, entry: Entry, generation: int) -> None:

@@ -1,15 +1,18 @@
 """The storage: where the bytes lie, and the only truth.
 
-Adapters: `storage.filesystem`. Every adapter passes the same contract tests (tests/test_storage.py).
+Adapters: `storage.filesystem`, `storage.s3`. Every adapter passes the same contract tests (tests/test_storage.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import BinaryIO, Protocol
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,37 @@ class LocalFile:
     stream: BinaryIO
 
 
+@dataclass(frozen=True, slots=True)
+class SignedURL:
+    """Where a client gets the bytes itself, for a while and without credentials: a secret."""
+
+    url: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedPut:
+    """A request by which a client brings bytes to the storage itself: PUT, just these headers, just these bytes."""
+
+    url: str = field(repr=False)
+    headers: Mapping[str, str]
+    offset: int  # of the first byte
+    size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """An upload that was begun and not published yet."""
+
+    received: int  # bytes that have come in
+    puts: tuple[SignedPut, ...] | None = None  # what is still to be brought (some of it); None: send it through us
+
+
 class Incoming(Protocol):
     """An object on its way in: written, read back for checking, then published or dropped. Invisible until then."""
 
     stream: BinaryIO  # for reading back what was written; seekable
     size: int  # bytes that had come in already, when `receive` went on with an upload that was begun before
+    sha256: str | None  # lowercase hex of all of them, where the storage itself has proven it
 
     def write(self, data: bytes, /) -> int:
         """Add to the end; raise StorageFullError where there is no more room."""
@@ -90,10 +119,11 @@ class Storage(Protocol):
         somebody else is at it just now.
         """
 
-    def begin(self, token: str) -> int:
-        """Begin an upload that may be received in parts, unless that was done before; return how many bytes there are.
+    def begin(self, token: str, *, size: int, sha256: str) -> Slot:
+        """Begin an upload of so many bytes in parts, unless that was done before; return what has come of it.
 
-        The token is made of lowercase letters and digits, and whoever knows it may go on with the upload.
+        The token is made of lowercase letters and digits, and whoever knows it may go on with the upload. It stands for
+        these bytes: another size or digest comes with another token.
         """
 
     def received(self, token: str) -> int:
@@ -105,8 +135,13 @@ class Storage(Protocol):
     def read_document(self, key: str) -> Document:
         """Read a small object (at most 16 MiB) whole; raise ObjectMissingError if there is none."""
 
-    def write_document(self, key: str, data: bytes, *, replacing: str | None) -> StoredObject:
-        """Write a small object under the condition that `Incoming.publish` describes."""
+    def write_document(
+        self, key: str, data: bytes, *, replacing: str | None, headers: Mapping[str, str] = NO_HEADERS
+    ) -> StoredObject:
+        """Write a small object under the condition that `Incoming.publish` describes.
+
+        `headers` (Content-Type, Content-Encoding) are what whoever gets it by a signed URL is told.
+        """
 
     def remove(self, key: str, *, fingerprint: str) -> None:
         """Remove just this object, durably.
@@ -123,8 +158,11 @@ class Storage(Protocol):
     def free_bytes(self) -> int | None:
         """Return how much room there is; None where there is no bound."""
 
-    def download(self, key: str, fingerprint: str) -> LocalFile:
-        """Say how a client gets the bytes; raise ObjectMissingError or BusyError where they are others now."""
+    def download(self, key: str, fingerprint: str) -> LocalFile | SignedURL:
+        """Say how a client gets the bytes; raise ObjectMissingError or BusyError where they are known to be others now.
+
+        A signed URL costs no request, and stays the same for some minutes.
+        """
 
     def check(self) -> None:
         """Look at something small; raise StorageError if that fails."""

@@ -21,7 +21,7 @@ import signal
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +37,7 @@ from elasticpypi.errors import (
 )
 from elasticpypi.model import format_time, parse_time
 from elasticpypi.names import RESERVED_PREFIX
-from elasticpypi.storage import Document, LocalFile, StoredObject
+from elasticpypi.storage import NO_HEADERS, Document, LocalFile, Slot, StoredObject
 
 _LOST_AND_FOUND = "lost+found/"  # of a volume's own, which only root may read
 _SETTLED_SECONDS = 1.0
@@ -158,12 +158,12 @@ class FilesystemStorage:
             with suppress(OSError):  # as above; the next one asks how much there is
                 stream.close()
 
-    def begin(self, token: str) -> int:
+    def begin(self, token: str, *, size: int, sha256: str) -> Slot:
         self.check()
         with _translated(self._uploads):
             self._uploads.mkdir(exist_ok=True, mode=0o700)
             with self._resumable(token).open("ab") as stream:
-                return os.fstat(stream.fileno()).st_size
+                return Slot(os.fstat(stream.fileno()).st_size)
 
     def received(self, token: str) -> int:
         path = self._resumable(token)
@@ -193,7 +193,9 @@ class FilesystemStorage:
         with self.open(obj) as stream:
             return Document(stream.read(), obj.fingerprint)
 
-    def write_document(self, key: str, data: bytes, *, replacing: str | None) -> StoredObject:
+    def write_document(
+        self, key: str, data: bytes, *, replacing: str | None, headers: Mapping[str, str] = NO_HEADERS
+    ) -> StoredObject:
         with self.receive() as incoming:
             incoming.write(data)
             return incoming.publish(key, replacing=replacing)
@@ -325,6 +327,7 @@ class _IncomingFile:
         self._path = path
         self.stream = stream
         self.size = size
+        self.sha256: str | None = None
 
     def write(self, data: bytes) -> int:
         with _translated(self._path):

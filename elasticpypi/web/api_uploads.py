@@ -63,7 +63,7 @@ def resumable_uploads(index: Index) -> Blueprint:
         slot = _read_slot(read_json_object())
         if index.has(slot.parsed, slot.sha256):
             return _added(slot, Added.UNCHANGED)
-        received = index.begin(slot.token, slot.size)
+        received = index.begin(slot.token, size=slot.size, sha256=slot.sha256).received
         url = f"uploads/{quote(slot.id, safe='')}"  # relative: it holds under any prefix and behind any proxy
         where = {"id": slot.id, "parts-url": url, "finish-url": f"{url}/finish", "part-bytes": PART_BYTES}
         return _answer(200 if received else 201, slot.describe(received=received, **where))

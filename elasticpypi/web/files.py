@@ -13,7 +13,7 @@ from werkzeug.wsgi import FileWrapper
 
 from elasticpypi.config import Permission
 from elasticpypi.errors import UnavailableError
-from elasticpypi.index import FoundFile, Index
+from elasticpypi.index import FoundFile, Index, LocalFile, SignedURL
 from elasticpypi.names import normalize_name
 from elasticpypi.web.auth import current_principal
 from elasticpypi.web.simple import redirect_within
@@ -56,14 +56,18 @@ class _Download(FileWrapper):
             turns.release()
 
 
-def _open_download(index: Index, found: FoundFile, turns: threading.BoundedSemaphore) -> _Download:
+def _open_download(index: Index, found: FoundFile, turns: threading.BoundedSemaphore) -> _Download | SignedURL:
     if not turns.acquire(blocking=False):
         raise UnavailableError("too many downloads are under way just now; try again in a moment")
     try:
-        return _Download(index.open_file(found), turns)
+        download = index.download(found)
+        if isinstance(download, LocalFile):
+            return _Download(download.stream, turns)
     except BaseException:
         turns.release()
         raise
+    turns.release()
+    return download
 
 
 def _file(index: Index, found: FoundFile, turns: threading.BoundedSemaphore) -> Response:
@@ -76,6 +80,8 @@ def _file(index: Index, found: FoundFile, turns: threading.BoundedSemaphore) -> 
         response.make_conditional(request)
         return response
     download = _open_download(index, found, turns)
+    if isinstance(download, SignedURL):  # it dies, and must not be kept longer than it lives
+        return Response(status=302, headers={"Location": download.url, "Cache-Control": "no-store"})
     response.response = download
     try:
         response.make_conditional(request, accept_ranges=_asks_for_one_range(), complete_length=found.file.size)

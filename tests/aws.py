@@ -1,0 +1,98 @@
+"""An AWS on loopback: moto's server in a process of its own, and buckets and tables as a deployment makes them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+from elasticpypi.aws import AWS
+from tests.running import free_port, wait_for
+
+REGION = "eu-central-1"
+# Of nobody: moto takes any.
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": REGION}
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A running moto server."""
+
+    url: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes boto3, the aws command and osls talk to it, and to nothing else."""
+        return {
+            **CREDENTIALS,
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    @cached_property
+    def aws(self) -> AWS:
+        """Clients of it, in this process."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            aws = AWS(region=REGION)
+            for name in ("dynamodb", "s3", "sqs"):
+                getattr(aws, name)  # made while the variables are set
+            return aws
+
+    def make_bucket(self) -> str:
+        """Make a versioned bucket, as a deployment does, and return its name."""
+        name = f"bucket-{uuid.uuid4().hex[:12]}"
+        self.aws.s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})  # type: ignore[typeddict-item]
+        self.aws.s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        return name
+
+    def make_table(self) -> str:
+        """Make a table with the keys of `catalog.dynamodb`, and return its name."""
+        name = f"table-{uuid.uuid4().hex[:12]}"
+        self.aws.dynamodb.create_table(
+            TableName=name,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[
+                {"AttributeName": "pk", "AttributeType": "S"},
+                {"AttributeName": "sk", "AttributeType": "S"},
+            ],
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        )
+        return name
+
+
+@contextmanager
+def running_cloud(directory: Path) -> Iterator[Cloud]:
+    """Run a moto server until the context ends."""
+    port = free_port()
+    with (directory / f"moto-{port}.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | CREDENTIALS,
+        )
+    try:
+        cloud = Cloud(f"http://127.0.0.1:{port}")
+        wait_for(lambda: _answers(port), seconds=60)
+        yield cloud
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
