@@ -476,7 +476,9 @@ class Index:
 
     def _kept_page(self, name: NormalizedName | None, form: Form, revision: int) -> Page | None:
         kept = self._catalog.page(name, _kept_form(form))
-        return _page(revision, form, kept.body) if kept is not None and kept.revision == revision else None
+        if kept is None or kept.body is None or kept.revision != revision:
+            return None
+        return _page(revision, form, kept.body)
 
     def _keep_page(self, name: NormalizedName | None, form: Form, revision: int, rendered: Iterator[bytes]) -> Page:
         body = _compress(rendered)
