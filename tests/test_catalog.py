@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from elasticpypi.catalog import Catalog, Counts, KeptPage, KnownKey
+from elasticpypi.catalog import Catalog, Counts, KeptPage, KnownKey, Write
 from elasticpypi.catalog.changes import Changes, is_quiet
+from elasticpypi.catalog.dynamodb import DynamoDBCatalog
 from elasticpypi.catalog.sqlite import SqliteCatalog
 from elasticpypi.errors import CatalogError, ConflictError
 from elasticpypi.model import Decisions, Entry, File, ProjectSnapshot, Rejection, RootSnapshot, Status
 from elasticpypi.names import Kind, NormalizedName
+from tests.aws import Cloud
 from tests.running import wait_for
 
 ACME, ZETA = NormalizedName("acme"), NormalizedName("zeta")
@@ -66,20 +68,28 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "catalog.sqlite"
 
 
-def open_sqlite(tmp_path: Path) -> Catalog:
-    return SqliteCatalog(tmp_path / "catalog.sqlite")
+def sqlite_opener(request: pytest.FixtureRequest) -> Callable[[], Catalog]:
+    path: Path = request.getfixturevalue("tmp_path") / "catalog.sqlite"
+    return lambda: SqliteCatalog(path)
 
 
-ADAPTERS = [pytest.param(open_sqlite, id="sqlite")]
+def dynamodb_opener(request: pytest.FixtureRequest) -> Callable[[], Catalog]:
+    cloud: Cloud = request.getfixturevalue("cloud")
+    table = cloud.make_table()
+    return lambda: DynamoDBCatalog(cloud.aws, table)
+
+
+ADAPTERS = [pytest.param(sqlite_opener, id="sqlite"), pytest.param(dynamodb_opener, id="dynamodb")]
 
 
 @pytest.fixture(params=ADAPTERS)
-def open_catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Catalog]]:
+def open_catalog(request: pytest.FixtureRequest) -> Iterator[Callable[[], Catalog]]:
     """Open the same catalog again and again."""
+    open_one = request.param(request)
     opened: list[Catalog] = []
 
     def open_again() -> Catalog:
-        opened.append(request.param(tmp_path))
+        opened.append(open_one())
         return opened[-1]
 
     yield open_again
@@ -182,7 +192,7 @@ def test_a_revision_moves_if_the_content_differs_and_only_then(catalog: Catalog)
     assert early <= first <= now()
     put(catalog, KEY, FILE, fingerprint="2")
     assert catalog.revision(ACME) == first
-    put(catalog, "acme/none.whl", None)
+    put(catalog, "acme/acme-9.zip", None)
     assert catalog.revision(ACME) == first
     revisions = [first]
     changes: list[tuple[str, File | Rejection | Decisions | None]] = [
@@ -225,6 +235,7 @@ def test_every_change_has_a_serial_of_its_own(catalog: Catalog) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "time_ns", lambda: ahead * 1000)
         put(catalog, KEY, FILE)
+        assert (catalog.revision(ACME) or 0) >= ahead
     for content in (OTHER_FILE, REJECTION, None, FILE):
         for key, project in (("zeta/zeta-1.zip", ZETA), (KEY, ACME)):
             put(catalog, key, content, project=project)
@@ -232,7 +243,6 @@ def test_every_change_has_a_serial_of_its_own(catalog: Catalog) -> None:
             serials.append(catalog.serials_revision())
             assert root.serials_revision == serials[-1] > serials[-2]
             assert {listed.name: listed.serial for listed in root.projects}.get(project) == catalog.revision(project)
-    assert serials[1] > ahead
 
 
 def test_a_change_that_shows_nowhere_leaves_the_serial(catalog: Catalog) -> None:
@@ -271,14 +281,13 @@ def test_the_revision_of_the_root_moves_when_a_project_comes_or_goes_and_only_th
         (True, ["acme", "zeta"]),
         (True, ["acme"]),
     ]
-    assert root <= now()
 
 
 def test_a_project_is_all_its_live_rows_by_key(catalog: Catalog) -> None:
-    keys = ["é/acme-1.zip", "acme/acme-1.zip", "acme-1.zip", "acme/gone.zip", "acme/project.json"]
+    keys = ["é/acme-1.zip", "acme/acme-1.zip", "acme-1.zip", "acme/acme-2.zip", "acme/project.json"]
     entries = {key: put(catalog, key, DECISIONS if key.endswith("json") else FILE) for key in keys}
-    put(catalog, "acme/gone.zip", None)
-    put(catalog, "zeta/acme-1.zip", project=ZETA)
+    put(catalog, "acme/acme-2.zip", None)
+    put(catalog, "zeta/zeta-1.zip", project=ZETA)
     live = ("acme-1.zip", "acme/acme-1.zip", "acme/project.json", "é/acme-1.zip")
     revision = catalog.revision(ACME)
     assert revision is not None
@@ -289,19 +298,26 @@ def test_rows_are_found_by_the_last_part_of_their_key(catalog: Catalog) -> None:
     keys = ["b/acme-1.zip", "acme-1.zip", "a/b/acme-1.zip", "a/acme-1.zip"]
     entries = {key: put(catalog, key) for key in keys}
     put(catalog, "a/acme-1.zip", None)
-    put(catalog, "c/xacme-1.zip")
-    put(catalog, "z/acme-1.zip", project=ZETA)
+    put(catalog, "c/acme-1.zip.zip")
+    put(catalog, "c/xacme-1.zip", project=NormalizedName("xacme"))
+    put(catalog, "z/zeta-1.zip", project=ZETA)
     found = catalog.entries_named(ACME, "acme-1.zip")
     assert found == [entries[key] for key in ("a/b/acme-1.zip", "acme-1.zip", "b/acme-1.zip")]
 
 
-AWKWARD = ["a-b/x", "a.b/x", "a/b", "a/b/c", "a/bc", "ab", "B", "é", "\uffff", "\U0001f600", "\U0001f600/x", "x%_*?[a]"]
+AWKWARD = [
+    f"{directory}/acme-1.zip"
+    for directory in (
+        *("a-b/x", "a.b/x", "a", "a/b", "a/bc", "ab", "B"),
+        *("é", "\uffff", "\U0001f600", "\U0001f600/x", "x%_*?[a]"),
+    )
+]
 
 
 def test_known_keys_come_in_the_order_of_their_bytes(catalog: Catalog) -> None:
     for key in AWKWARD:
         put(catalog, key, fingerprint=f"of {key}")
-    put(catalog, "aa", None)
+    put(catalog, "aa/acme-1.zip", None)
     ordered = sorted(AWKWARD, key=str.encode)
     assert list(catalog.known_keys()) == [KnownKey(key, f"of {key}") for key in ordered]
 
@@ -314,23 +330,58 @@ def test_known_keys_are_those_with_the_prefix(catalog: Catalog, prefix: str) -> 
     assert [known.key for known in catalog.known_keys(prefix)] == expected
 
 
+def put_many(catalog: Catalog, keys: Sequence[str], content: File | Rejection = FILE) -> None:
+    """Write rows of one project that are not there yet, together."""
+    writes = [Write(Entry(key, None), Entry(key, ACME, content=content)) for key in keys]
+    assert catalog.put_all(writes) == []
+
+
 def test_thousands_of_known_keys_are_read_while_rows_change(catalog: Catalog) -> None:
-    keys = [f"p/{number:05}" for number in range(2101)]
-    for key in keys:
-        catalog.put(catalog.entry(key), Entry(key, ACME, content=REJECTION))
-    put(catalog, "q/1")
+    keys = [f"p/acme-{number:05}.zip" for number in range(2101)]
+    put_many(catalog, keys, Rejection("acme.zip", "x" * 400))
+    put(catalog, "q/acme-1.zip")
     assert [known.key for known in catalog.known_keys("p/")] == keys
     known = catalog.known_keys()
     begun = [next(known).key]
     put(catalog, keys[0], None)
     put(catalog, keys[-1], None)
-    put(catalog, "p/99999")
+    put(catalog, "p/acme-99999.zip")
     begun += [each.key for each in known]
-    assert begun == [*keys[:-1], "p/99999", "q/1"]
+    assert begun == sorted(set(begun))
+    # What changes meanwhile may be there or not.
+    changed = {keys[0], keys[-1], "p/acme-99999.zip"}
+    assert [key for key in begun if key not in changed] == [*keys[1:-1], "q/acme-1.zip"]
+
+
+def test_the_rows_of_several_keys_come_in_their_order(catalog: Catalog) -> None:
+    entries = [put(catalog, "zeta/zeta-1.zip", project=ZETA), Entry("acme-2.zip", None), put(catalog, KEY)]
+    tombstone = put(catalog, "acme-1.zip", None)
+    assert catalog.entries([]) == []
+    assert catalog.entries([*(entry.key for entry in entries), "acme-1.zip", KEY]) == [*entries, tombstone, entries[2]]
+
+
+def test_rows_are_written_together_but_for_those_that_changed_meanwhile(catalog: Catalog) -> None:
+    keys = ["acme-1.zip", KEY, "acme-2.zip", "acme/project.json", "acme-3.zip"]
+    writes = [Write(Entry(key, None), Entry(key, ACME, content=FILE), b"new") for key in keys[:2]]
+    writes.append(Write(Entry(keys[2], None), Entry(keys[2], ACME)))
+    writes.append(Write(Entry(keys[3], None), Entry(keys[3], ACME, content=DECISIONS)))
+    present = put(catalog, keys[4], core_metadata=b"old")
+    writes.append(Write(present, replace(present, fingerprint="moved", content=FILE)))
+    theirs = put(catalog, KEY, REJECTION)
+    revision = catalog.revision(ACME) or 0
+    assert catalog.put_all(writes) == [writes[1]]
+    contents = {entry.key: entry.content for entry in catalog.entries(keys)}
+    assert contents == dict(zip(keys, [FILE, REJECTION, None, DECISIONS, FILE], strict=True))
+    assert (catalog.entry(KEY), catalog.entry(keys[4]).fingerprint) == (theirs, "moved")
+    assert [catalog.core_metadata(key) for key in keys] == [b"new", None, None, None, b"old"]
+    project = catalog.project(ACME)
+    assert project is not None
+    assert project.revision > revision
+    assert len(project.entries) == 4
 
 
 def test_problems_are_rejections_and_unreadable_decisions(catalog: Catalog) -> None:
-    put(catalog, "fine.zip")
+    put(catalog, "acme-2.zip")
     put(catalog, "zeta/project.json", Decisions(), project=ZETA)
     decisions = put(catalog, "acme/project.json", DECISIONS)
     nameless = put(catalog, "x.whl", Rejection("x.whl", "no name"), project=None)
@@ -456,6 +507,7 @@ COUNTING = """
 import sys
 from dataclasses import replace
 from pathlib import Path
+from elasticpypi.catalog.dynamodb import DynamoDBCatalog
 from elasticpypi.catalog.sqlite import SqliteCatalog
 from elasticpypi.errors import ConflictError
 from elasticpypi.model import Rejection

@@ -7,7 +7,7 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,17 +18,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from elasticpypi.catalog import Catalog
+from elasticpypi.catalog import Catalog, Write
+from elasticpypi.catalog.dynamodb import DynamoDBCatalog
 from elasticpypi.catalog.sqlite import SqliteCatalog
 from elasticpypi.digests import hex_digest
 from elasticpypi.errors import ConflictError
-from elasticpypi.indexer import Known, reconcile
+from elasticpypi.indexer import Failed, Known, reconcile, reconcile_all
 from elasticpypi.metadata import read_core_metadata
 from elasticpypi.model import Decisions, Entry, File, Rejection, Status
 from elasticpypi.names import NormalizedName, parse_filename
 from elasticpypi.storage import Storage
 from elasticpypi.storage.filesystem import FilesystemStorage
+from elasticpypi.storage.s3 import S3Storage
 from elasticpypi.sync import SyncReport, find_drift, sync
+from tests.aws import Cloud
 from tests.dists import make_core_metadata, make_wheel
 from tests.scheduler import Choice, Interleaved, Pace, Task, Tasks, switching_point
 
@@ -147,6 +150,46 @@ class HandInDirectory:
         return {key for key in KEYS if (self._root / key).exists()}
 
 
+class HandInBucket:
+    """A `Hand` for `S3Storage`, where nothing is written in place and every write has a time of its own."""
+
+    def __init__(self, cloud: Cloud, bucket: str) -> None:
+        self._s3 = cloud.aws.s3
+        self._bucket = bucket
+        self._hidden: dict[str, bytes] = {}
+
+    def put(self, key: str, data: bytes, *, same_mtime: bool = False, in_place: bool = False) -> None:
+        self._s3.put_object(Bucket=self._bucket, Key=key, Body=data)
+
+    def remove(self, key: str) -> None:
+        self._s3.delete_object(Bucket=self._bucket, Key=key)
+
+    def hide(self) -> None:
+        if not self._hidden:
+            self._hidden = {
+                key: self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read() for key in self._project()
+            }
+            self._empty()
+
+    def show(self) -> None:
+        if self._hidden:
+            self._empty()
+            for key, data in self._hidden.items():
+                self.put(key, data)
+            self._hidden = {}
+
+    def keys(self) -> set[str]:
+        found = self._s3.list_objects_v2(Bucket=self._bucket).get("Contents", [])
+        return {obj["Key"] for obj in found} & set(KEYS)
+
+    def _project(self) -> set[str]:
+        return self.keys() - {FLAT}
+
+    def _empty(self) -> None:
+        for key in self._project():
+            self.remove(key)
+
+
 class Settled:
     """A storage in which no object is too young: a test does not wait."""
 
@@ -173,17 +216,23 @@ class Watched:
         return getattr(self._catalog, name)
 
     def put(self, before: Entry, after: Entry, *, core_metadata: bytes | None = None) -> None:
-        root, generation = self._root(), self._catalog.entry(after.key).generation
+        if self.put_all([Write(before, after, core_metadata)]):
+            raise ConflictError(after.key)
+
+    def put_all(self, writes: Sequence[Write]) -> list[Write]:
+        root, generations = self._root(), [self._catalog.entry(write.after.key).generation for write in writes]
         contents = self._contents()
-        self._catalog.put(before, after, core_metadata=core_metadata)
-        assert self._catalog.entry(after.key).generation > generation
-        self._check_piece(after)
+        conflicts = self._catalog.put_all(writes)
+        for write, generation in zip(writes, generations, strict=True):
+            if write not in conflicts:
+                assert self._catalog.entry(write.after.key).generation > generation
+                self._check_piece(write.after)
         self._check_revision(contents)
         self._check_root(root)
+        return conflicts
 
-    def _root(self) -> tuple[int, list[NormalizedName]]:
-        root = self._catalog.root()
-        return root.revision, [project.name for project in root.projects]
+    def _root(self) -> tuple[int, bool]:
+        return self._catalog.root_revision(), self._catalog.revision(SPAM) is not None
 
     def _contents(self) -> object:
         project = self._catalog.project(SPAM)
@@ -204,7 +253,7 @@ class Watched:
         assert self._pages.setdefault(revision, contents) == contents
         self._revision = revision
 
-    def _check_root(self, before: tuple[int, list[NormalizedName]]) -> None:
+    def _check_root(self, before: tuple[int, bool]) -> None:
         after = self._root()
         assert after[0] > before[0] if after[1] != before[1] else after[0] == before[0]
 
@@ -231,11 +280,10 @@ EMPTY_SQLITE = make_empty_sqlite()
 
 
 @contextmanager
-def open_local() -> Iterator[Adapters]:
+def open_local(_: pytest.FixtureRequest) -> Iterator[Adapters]:
     """SQLite and a directory."""
     catalogs: list[Catalog] = []
-    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
-        directory = Path(name)
+    with open_directory() as (directory, hand, storage):
 
         def open_empty_catalog() -> Catalog:
             path = directory / f"catalog-{len(catalogs)}"
@@ -243,15 +291,43 @@ def open_local() -> Iterator[Adapters]:
             catalogs.append(SqliteCatalog(path))
             return catalogs[-1]
 
-        storage = FilesystemStorage(directory / "files")
-        storage.initialise()
-        hand = HandInDirectory(directory / "files", directory / "aside")
         yield Adapters(hand, storage, open_empty_catalog(), open_empty_catalog)
         for catalog in catalogs:
             catalog.close()
 
 
-ADAPTERS = [pytest.param(open_local, id="local")]
+@contextmanager
+def open_mixed(request: pytest.FixtureRequest) -> Iterator[Adapters]:
+    """DynamoDB and a directory."""
+    open_empty_catalog = table_maker(request.getfixturevalue("cloud"))
+    with open_directory() as (_, hand, storage):
+        yield Adapters(hand, storage, open_empty_catalog(), open_empty_catalog)
+
+
+@contextmanager
+def open_aws(request: pytest.FixtureRequest) -> Iterator[Adapters]:
+    """DynamoDB and S3."""
+    cloud: Cloud = request.getfixturevalue("cloud")
+    bucket, open_empty_catalog = cloud.make_bucket(), table_maker(cloud)
+    storage = S3Storage(cloud.aws, bucket)
+    yield Adapters(HandInBucket(cloud, bucket), storage, open_empty_catalog(), open_empty_catalog)
+
+
+@contextmanager
+def open_directory() -> Iterator[tuple[Path, Hand, Storage]]:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
+        directory = Path(name)
+        storage = FilesystemStorage(directory / "files")
+        storage.initialise()
+        yield directory, HandInDirectory(directory / "files", directory / "aside"), storage
+
+
+def table_maker(cloud: Cloud) -> Callable[[], Catalog]:
+    return lambda: DynamoDBCatalog(cloud.aws, cloud.make_table())
+
+
+ON_AWS = [pytest.param(open_mixed, id="dynamodb"), pytest.param(open_aws, id="aws")]
+ADAPTERS = [pytest.param(open_local, id="local"), *ON_AWS]
 
 
 class World:
@@ -301,8 +377,19 @@ class World:
         """Start a reconciler, which does not run yet."""
         return self.tasks.start(f"reconcile {key}", lambda: reconcile(self.catalog, self.storage, key))
 
+    def reconcile_all(self, *keys: str) -> Task:
+        """Start a reconciler of several keys, which does not run yet; none of them may fail."""
+
+        def run() -> None:
+            outcomes = list(reconcile_all(self.catalog, self.storage, keys, looks_at_once=1))
+            assert [outcome for outcome in outcomes if isinstance(outcome, Failed)] == []
+
+        return self.tasks.start("reconcile all", run)
+
     def sync(self, *, check: bool = False) -> SyncReport:
-        return (find_drift if check else sync)(self.catalog, self.storage)
+        if check:
+            return find_drift(self.catalog, self.storage)
+        return sync(self.catalog, self.storage, looks_at_once=1)
 
     def learn(self, *keys: str) -> None:
         """Reconcile keys one after the other."""
@@ -314,6 +401,9 @@ class World:
         report = self.sync(check=True)
         present = self.hand.keys()
         assert report == SyncReport(unchanged=len(present))
+        root = self._catalog.root()
+        assert [project.name for project in root.projects] == [SPAM][: len(present)]
+        assert root.revision == self._catalog.root_revision()
         rebuilt = self._open_empty_catalog()
         sync(rebuilt, self._storage)
         for key in KEYS:
@@ -361,6 +451,17 @@ class Remove:
 
 
 @dataclass(frozen=True)
+class RemoveAll:
+    """Files go together, and one reconciler hears of all of them."""
+
+    keys: tuple[str, ...]
+
+    def happen(self, world: World) -> None:
+        world.remove(*self.keys)
+        world.reconcile_all(*self.keys)
+
+
+@dataclass(frozen=True)
 class Hide:
     def happen(self, world: World) -> None:
         world.hide()
@@ -372,8 +473,7 @@ class Hide:
 class Show:
     def happen(self, world: World) -> None:
         world.show()
-        for key in KEYS:
-            world.reconcile(key)
+        world.reconcile_all(*KEYS)
 
 
 @dataclass(frozen=True)
@@ -410,6 +510,7 @@ CHANGES: st.SearchStrategy[Change] = st.one_of(
     st.builds(Put, st.just(DECISIONS), st.integers(0, 3), st.booleans(), st.booleans(), CALLS),
     st.builds(Remove, st.just(DECISIONS), CALLS),
     st.builds(Upload, st.sampled_from([CANONICAL, OTHER]), st.integers(0, 1)),
+    st.builds(RemoveAll, st.sampled_from([FILES, (CANONICAL, OTHER), KEYS])),
     st.builds(Sync, st.booleans()),
     st.just(Hide()),
     st.just(Show()),
@@ -424,6 +525,7 @@ MEETINGS: list[list[list[Change]]] = [
     [[Put(CANONICAL, 0)], [Hide(), Show()]],
     [[Put(CANONICAL, 0), Put(OTHER, 0)], [Remove(CANONICAL), Remove(OTHER)]],
     [[Put(CANONICAL, 0), Put(DECISIONS, 0)], [Remove(DECISIONS), Remove(CANONICAL)]],
+    [[Put(CANONICAL, 0), Put(OTHER, 0)], [RemoveAll((CANONICAL, OTHER)), Remove(CANONICAL)]],
 ]
 HISTORIES = st.sampled_from(MEETINGS) | st.lists(st.lists(CHANGES, min_size=2, max_size=4), min_size=1, max_size=3)
 TASKS = (0, 0, 1, 1, 2, 2, 3, 4)
@@ -432,22 +534,41 @@ PACES = (Pace.STEP, Pace.WRITE, Pace.WRITE, Pace.END)
 CHOICES = st.binary(min_size=60, max_size=120).map(
     lambda data: [Choice(TASKS[byte % 8], PACES[byte // 8 % 4]) for byte in data]
 )
-WRITES = frozenset({"catalog.put", "storage.write_document", "storage.receive.publish"})
+EXAMPLES_ON_AWS = int(os.environ.get("EXAMPLES_ON_AWS", "6"))  # each takes seconds
+WRITES = frozenset({"catalog.put", "catalog.put_all", "storage.write_document", "storage.receive.publish"})
 
 
 @pytest.fixture(params=ADAPTERS)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    with request.param() as adapters, Tasks() as tasks:
+    with request.param(request) as adapters, Tasks() as tasks:
         yield World(adapters, tasks)
 
 
-@pytest.mark.parametrize("open_adapters", ADAPTERS)
 @settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(HISTORIES, CHOICES)
 def test_the_catalog_ends_equal_to_the_storage(
-    open_adapters: Callable[[], Any], history: list[list[Change]], choices: list[Choice]
+    request: pytest.FixtureRequest, history: list[list[Change]], choices: list[Choice]
 ) -> None:
-    with open_adapters() as adapters, Tasks() as tasks:
+    with open_local(request) as adapters:
+        run_history(adapters, history, choices)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("open_adapters", ON_AWS)
+@settings(max_examples=EXAMPLES_ON_AWS, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(HISTORIES, CHOICES)
+def test_the_catalog_ends_equal_to_the_storage_on_aws(
+    request: pytest.FixtureRequest,
+    open_adapters: Callable[[pytest.FixtureRequest], Any],
+    history: list[list[Change]],
+    choices: list[Choice],
+) -> None:
+    with open_adapters(request) as adapters:
+        run_history(adapters, history, choices)
+
+
+def run_history(adapters: Adapters, history: list[list[Change]], choices: list[Choice]) -> None:
+    with Tasks() as tasks:
         world = World(adapters, tasks)
         remaining = iter(choices)
         for part in history:
@@ -576,6 +697,51 @@ def test_decisions_edited_while_they_are_read_are_read_again(world: World) -> No
     world.put(DECISIONS, 1)
     world.learn(CANONICAL)
     early.finish()
+    world.check()
+
+
+@pytest.mark.parametrize(("point", "time"), [("catalog.put", 1), ("catalog.has_files", 1), ("catalog.put", 2)])
+def test_when_the_last_files_go_in_two_batches_at_once_the_project_stays_ours(
+    world: World, point: str, time: int
+) -> None:
+    for key in FILES:
+        world.put(key)
+    world.learn(*FILES)
+    world.remove(*FILES)
+    tasks = [world.reconcile_all(CANONICAL, OTHER), world.reconcile_all(OTHER, FLAT)]
+    for task in tasks:
+        task.run_until(point, time=time)
+    for task in tasks:
+        task.finish()
+    assert world.hand.keys() == {DECISIONS}
+    world.check()
+
+
+def test_of_several_keys_only_those_that_met_a_conflict_begin_again(world: World) -> None:
+    for key in FILES:
+        world.put(key)
+    early = world.reconcile_all(*FILES)
+    early.run_until("catalog.put_all")
+    world.put(OTHER, 1)
+    world.learn(OTHER)
+    early.run_until("catalog.entry")  # the one key
+    early.finish()
+    world.check()
+
+
+@pytest.mark.parametrize(
+    "point", ["catalog.put_all", "catalog.has_files", "storage.write_document", "catalog.entry", "catalog.put"]
+)
+def test_whoever_crashes_while_the_last_files_go_leaves_the_project_ours(world: World, point: str) -> None:
+    for key in FILES:
+        world.put(key)
+    world.learn(*FILES)
+    world.remove(*FILES)
+    crashing = world.reconcile_all(*FILES)
+    crashing.run_until(point)
+    crashing.cancel()
+    world.learn(*KEYS)
+    assert world.hand.keys() == {DECISIONS}
     world.check()
 
 
