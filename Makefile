@@ -1,4 +1,4 @@
-# Needs make, git and Python 3.11 or newer; everything else goes into .venv.
+# Needs make, git and Python 3.11 or newer; everything else goes into .venv. AWS needs Node 20 as well.
 
 HOST = 127.0.0.1
 PORT = 5000
@@ -13,17 +13,17 @@ RUN = .venv/bin/python -m
 # Your own pip configuration (a mirror, a proxy) is honoured: the hashes make sure of what comes.
 INSTALL = $(RUN) pip --disable-pip-version-check install --quiet
 
-.PHONY: serve test test-heavy lint bench bench-servers pins clean
+.PHONY: serve test test-heavy lint bench bench-servers bundle pins clean
 
 # `exec`, so that a signal reaches the server and not a shell in between.
 serve: .venv/installed
 	@exec $(RUN) elasticpypi serve --host "$(HOST)" --port "$(PORT)" --data "$(DATA)"
 
-test: lint .peers/installed .venv/system-packages
+test: lint .peers/installed .venv/system-packages node_modules/.installed
 	$(RUN) pytest -m "not heavy" -n 2
 
 # Gigabytes and measurements: one at a time, so that they do not disturb each other.
-test-heavy: .venv/installed-tests .peers/installed .venv/system-packages
+test-heavy: .venv/installed-tests .peers/installed .venv/system-packages node_modules/.installed
 	$(RUN) pytest -m heavy
 
 lint: .venv/installed-tests
@@ -40,6 +40,10 @@ bench: .venv/installed-tests .peers/installed .venv/system-packages
 bench-servers: .venv/installed-tests
 	$(RUN) bench.servers
 
+# What `npx sls deploy` puts on Lambda, by itself: .cache/bundle.zip.
+bundle: .venv/installed
+	$(RUN) deploy.bundle
+
 # The newest releases, in one resolution for every platform and every Python from 3.11 on. Each file is constrained by
 # those before it, so that all three install together. Without their extras, pips before 24 call some pins missing.
 COMPILE = $(RUN) uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
@@ -51,7 +55,7 @@ pins: .venv/installed-tests
 	$(COMPILE) peers-requirements.in --output-file peers-requirements.txt
 
 clean:
-	rm -rf .venv .peers .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf .venv .peers node_modules .serverless .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: each step is done again only when what it depends on has changed.
@@ -74,6 +78,11 @@ clean:
 	$(RUN) pip check
 	@touch $@
 
+# `sls` and its plugin. Where there is no npm, tests that need them are skipped; in CI they fail.
+node_modules/.installed: package-lock.json
+	@if command -v npm >/dev/null; then npm ci --no-audit --no-fund --silent && touch $@; \
+	else echo "What needs sls is skipped: install Node 20 or newer with npm." >&2; fi
+
 # Other people's indexes and mirrors, which need not agree with us about their dependencies.
 .peers/installed: .venv/created peers-requirements.txt
 	"$(PYTHON)" -m venv --clear .peers
@@ -81,8 +90,8 @@ clean:
 	@touch $@
 
 # What tests and benchmarks run and pip cannot install. Where we may not either, tests are skipped, in CI they fail.
-PROGRAMS = caddy nginx openssl systemd-analyze wrk
-.venv/system-packages: .venv/created
+PROGRAMS = caddy ceph-mon ceph-osd nginx openssl radosgw systemd-analyze wrk
+.venv/system-packages: .venv/created Makefile
 	@PATH="$$PATH:/usr/sbin"; \
 	missing=$$(for program in $(PROGRAMS); do command -v $$program >/dev/null || echo $$program; done | xargs); \
 	if test -z "$$missing"; then touch $@; \

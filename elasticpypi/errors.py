@@ -152,6 +152,10 @@ class InvalidRequestError(ElasticpypiError):
     """A program has asked for something in a way that nobody understands; the message says what is expected."""
 
 
+class EventFailedError(ElasticpypiError):
+    """An event has asked for something that could not be done now; the message says why."""
+
+
 class InterruptedDownloadError(SourceError):
     """A download has begun and broken off; to begin anew may help."""
 

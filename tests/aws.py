@@ -7,15 +7,18 @@ import socket
 import subprocess
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from elasticpypi.aws import AWS
+from tests import dynamodb_rules
 from tests.running import free_port, wait_for
 
 REGION = "eu-central-1"
@@ -49,6 +52,7 @@ class Cloud:
             aws = AWS(region=REGION)
             for name in ("dynamodb", "s3", "sqs"):
                 getattr(aws, name)  # made while the variables are set
+            dynamodb_rules.enforce(aws.dynamodb)
             return aws
 
     def make_bucket(self) -> str:
@@ -74,12 +78,28 @@ class Cloud:
 
 
 @contextmanager
+def counting(client: Any) -> Iterator[Counter[str]]:
+    """Count the operations that a client is asked for until the context ends, by name; retries count once."""
+    counts: Counter[str] = Counter()
+
+    def count(model: Any, **_: Any) -> None:
+        counts[model.name] += 1
+
+    client.meta.events.register("before-call", count)
+    try:
+        yield counts
+    finally:
+        client.meta.events.unregister("before-call", count)
+
+
+@contextmanager
 def running_cloud(directory: Path) -> Iterator[Cloud]:
     """Run a moto server until the context ends."""
     port = free_port()
     with (directory / f"moto-{port}.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            [sys.executable, "-m", "tests.moto_server", "-H", "127.0.0.1", "-p", str(port)],
+            cwd=Path(__file__).parents[1],
             stdout=log,
             stderr=subprocess.STDOUT,
             env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | CREDENTIALS,

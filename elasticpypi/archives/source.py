@@ -23,7 +23,7 @@ MAX_XZ_MEMORY = 72 << 20  # 72 MiB; what `xz -9` makes takes 65
 MAX_UNPACKED = 1 << 30  # 1 GiB, or if that is more:
 MAX_RATIO = 200  # unpacked bytes for each packed one
 
-READ_AHEAD = 1 << 20  # 1 MiB: of most wheels the whole directory, and METADATA too, which should be last
+READ_AHEAD = 256 << 10  # 256 KiB: of most wheels the whole directory, and METADATA too, which should be last
 CHUNK = 64 << 10  # 64 KiB
 
 # What the libraries raise on broken bytes; bz2 and gzip raise OSError.

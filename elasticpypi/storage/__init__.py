@@ -104,8 +104,8 @@ class Storage(Protocol):
     def open(self, obj: StoredObject) -> AbstractContextManager[BinaryIO]:
         """Open just this object for seeking and reading.
 
-        Raise ObjectMissingError or BusyError, at the latest when the context ends, where it is gone or another one
-        now; UnreadableObjectError where this one object refuses to be read.
+        Whoever reads of it gets ObjectMissingError or BusyError, at the latest when the context ends, where it is gone
+        or another one now; UnreadableObjectError where this one object refuses to be read.
         """
 
     def upload_time(self, obj: StoredObject, sha256: str) -> datetime:
@@ -115,8 +115,10 @@ class Storage(Protocol):
         """Begin an object; what is not published when the context ends leaves no trace.
 
         With the token of an upload that was begun, go on at its end: what was written stays when the context ends,
-        unless it is published or dropped. Raise ObjectMissingError where no such upload was begun, BusyError where
-        somebody else is at it just now.
+        unless it is published or dropped. Raise ObjectMissingError where no such upload was begun (or nothing has come
+        of it, as in `received`), BusyError where two that go on with it would be in each other's way. Where the bytes
+        come by signed requests they are not: of several that publish it at once one does, and `write` raises
+        StorageError. Whether all bytes are there, the caller tells by `size` before it reads any.
         """
 
     def begin(self, token: str, *, size: int, sha256: str) -> Slot:
@@ -127,10 +129,16 @@ class Storage(Protocol):
         """
 
     def received(self, token: str) -> int:
-        """Return how many bytes of an upload have come in; raise ObjectMissingError where it was not begun."""
+        """Return how many bytes of an upload have come in; raise ObjectMissingError where it was not begun.
+
+        That it was begun may be remembered only from the first byte on.
+        """
 
     def remove_abandoned(self) -> None:
-        """Remove what uploads left behind whose process died, and those begun that got no byte for 24 hours."""
+        """Remove what uploads left behind whose process died, and those begun that got no byte for 24 hours.
+
+        In parts by signed requests: those begun 24 hours ago.
+        """
 
     def read_document(self, key: str) -> Document:
         """Read a small object (at most 16 MiB) whole; raise ObjectMissingError if there is none."""
@@ -146,7 +154,8 @@ class Storage(Protocol):
     def remove(self, key: str, *, fingerprint: str) -> None:
         """Remove just this object, durably.
 
-        Raise ObjectMissingError if there is none, ConflictError if it is another one now.
+        Raise ObjectMissingError if there is none, ConflictError if it is another one now (the same bytes written once
+        more, between looking and removing, may count as this one).
         """
 
     def notes(self, about: str | None = None) -> Iterator[str]:

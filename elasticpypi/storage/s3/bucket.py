@@ -1,0 +1,322 @@
+"""The requests to one bucket, each a method, with S3's errors as ours.
+
+Specification: the S3 API reference; on conditions, "Add preconditions to S3 operations with conditional requests" in
+the user guide.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+from elasticpypi.aws import AWS, error_code
+from elasticpypi.errors import (
+    BusyError,
+    ConflictError,
+    ElasticpypiError,
+    ObjectMissingError,
+    StorageError,
+    UnreadableObjectError,
+)
+from elasticpypi.storage import NO_HEADERS, SignedPut, StoredObject
+from elasticpypi.storage.s3.signing import Credentials, object_url, sign_url
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+T = TypeVar("T")
+MAX_KEY_BYTES = 1024
+_RACES = 5  # attempts at a conditional write that S3 could not decide
+_PARAMETERS = {"Content-Type": "ContentType", "Content-Encoding": "ContentEncoding"}
+_GONE = {"NoSuchKey", "NoSuchUpload", "NotFound", "404"}
+_RACE = {"ConditionalRequestConflict", "OperationAborted"}
+# What is wrong with the credentials, not with what they may do. HEAD has no body and says 400 or 403 for all of it.
+_CREDENTIALS = {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed", "SignatureDoesNotMatch"}
+
+
+class _RaceError(ConflictError):
+    """S3 could not tell who was first: to be tried again."""
+
+
+class Bucket:
+    """One bucket. Methods that take a key raise StorageError like all of `Storage`, and what they say besides."""
+
+    def __init__(self, aws: AWS, name: str) -> None:
+        self._aws = aws
+        self.name = name
+        self._is_known_to_exist = False
+
+    @property
+    def client(self) -> S3Client:
+        """What makes the requests."""
+        return self._aws.s3
+
+    def check(self) -> None:
+        """Make sure that the bucket is there and may be listed: else what is missing in it looks forbidden."""
+        try:
+            with self._translated("", "s3:ListBucket"):
+                self.client.head_bucket(Bucket=self.name)
+        except ObjectMissingError as error:
+            raise self._no_bucket() from error
+        self._is_known_to_exist = True
+
+    def head(self, key: str) -> StoredObject:
+        """Look at an object; ObjectMissingError."""
+        if not is_key(key):
+            raise ObjectMissingError(key)
+        try:
+            with self._translated(key, "s3:GetObject"):
+                found = self.client.head_object(Bucket=self.name, Key=key, ChecksumMode="ENABLED")
+        except ObjectMissingError:
+            # The answer is the same where there is no such bucket. One that holds objects cannot be removed.
+            if not self._is_known_to_exist:
+                self.check()
+            raise
+        fingerprint = make_fingerprint(found["ETag"], found["LastModified"])
+        return StoredObject(key, found["ContentLength"], fingerprint, _proven_sha256(found))
+
+    def get(self, key: str, *, etag: str | None = None, first: int = 0, last: int | None = None) -> Any:
+        """Ask for the bytes from `first` to `last`, both included; ObjectMissingError, BusyError if it is another."""
+        if not is_key(key):
+            raise ObjectMissingError(key)
+        parameters: dict[str, Any] = {"Bucket": self.name, "Key": key}
+        if etag is not None:
+            parameters["IfMatch"] = etag
+        if first or last is not None:
+            parameters["Range"] = f"bytes={first}-{'' if last is None else last}"
+        try:
+            with self._translated(key, "s3:GetObject"):
+                return self.client.get_object(**parameters)
+        except ConflictError as error:
+            raise BusyError(key) from error
+
+    def put(
+        self,
+        key: str,
+        body: IO[bytes],
+        *,
+        size: int,
+        sha256: str,
+        replacing: str | None,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> StoredObject:
+        """Write an object in one request, which S3 holds against its digest; ConflictError."""
+        named = {_PARAMETERS[name]: value for name, value in headers.items()}
+
+        def write() -> str:
+            body.seek(0)
+            written = self.client.put_object(
+                Bucket=self.name,
+                Key=key,
+                Body=body,
+                ContentLength=size,
+                ChecksumAlgorithm="SHA256",
+                ChecksumSHA256=_base64(sha256),
+                **condition(replacing),
+                **named,  # type: ignore[arg-type]
+            )
+            return written["ETag"]
+
+        return self.write_on_condition(key, write)
+
+    def copy(self, source: StoredObject, key: str, *, replacing: str | None) -> StoredObject:
+        """Copy an object of at most 5 GB, whose sha256 S3 computes; ConflictError."""
+
+        def copy() -> str:
+            copied = self.client.copy_object(
+                Bucket=self.name,
+                Key=key,
+                CopySource={"Bucket": self.name, "Key": source.key},
+                CopySourceIfMatch=etag_of(source.fingerprint),
+                ChecksumAlgorithm="SHA256",
+                MetadataDirective="REPLACE",  # else an uploader could have it given out as of another encoding
+                **condition(replacing),
+            )
+            return copied["CopyObjectResult"]["ETag"]
+
+        return self.write_on_condition(key, copy)
+
+    def write_on_condition(self, key: str, write: Callable[[], str]) -> StoredObject:
+        """Let `write`, which returns the ETag, write an object; return it as it lies there. ConflictError."""
+        if not is_key(key):
+            raise ObjectMissingError(key)
+        etag = self._try_to_write(key, write)
+        try:
+            found = self.head(key)
+        except ObjectMissingError as error:
+            raise ConflictError(key) from error
+        # Ceph tells no ETag of an object in parts.
+        if etag and etag.strip('"') != etag_of(found.fingerprint).strip('"'):
+            raise ConflictError(key)  # ours was replaced already, and what is known of its bytes is not true of these
+        return found
+
+    def _try_to_write(self, key: str, write: Callable[[], str]) -> str:
+        for _ in range(_RACES):
+            try:
+                with self._translated(key, "s3:PutObject and s3:GetObject"):
+                    return write()
+            except _RaceError:
+                continue
+            except ObjectMissingError as error:  # so says If-Match where there is nothing
+                raise ConflictError(key) from error
+        raise ConflictError(key)
+
+    def delete(self, key: str, *, fingerprint: str | None = None) -> None:
+        """Remove what lies under a key, with a fingerprint just this object; ObjectMissingError, ConflictError."""
+        condition: dict[str, Any] = {} if fingerprint is None else {"IfMatch": etag_of(fingerprint)}
+        with self._translated(key, "s3:DeleteObject"):
+            self.client.delete_object(Bucket=self.name, Key=key, **condition)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
+        """List what lies under a prefix and comes after a key, in the order of the keys' UTF-8 bytes."""
+        for page in self.pages("list_objects_v2", Prefix=prefix, StartAfter=after):
+            for found in page.get("Contents", ()):
+                fingerprint = make_fingerprint(found["ETag"], found["LastModified"])
+                yield StoredObject(found["Key"], found["Size"], fingerprint)
+
+    def pages(self, operation: str, *, key: str = "", permission: str = "s3:ListBucket", **parameters: Any) -> Any:
+        """Yield the pages of an operation that lists; ObjectMissingError."""
+        with self._translated(key, permission):
+            paginator = self.client.get_paginator(operation)  # type: ignore[call-overload]
+            yield from paginator.paginate(Bucket=self.name, **parameters)
+
+    def ask(self, operation: str, key: str, *, permission: str = "s3:PutObject", **parameters: Any) -> Any:
+        """Make another request about a key; ObjectMissingError."""
+        with self._translated(key, permission):
+            return getattr(self.client, operation)(Bucket=self.name, Key=key, **parameters)
+
+    def sign_get(self, key: str, *, at: datetime, valid_seconds: int) -> str:
+        """Return a URL for the bytes; no request."""
+        return self._sign("GET", key, at=at, valid_seconds=valid_seconds)
+
+    def sign_put(self, key: str, *, offset: int, size: int, valid_seconds: int, sha256: str | None = None) -> SignedPut:
+        """Let somebody write an object that is not there yet, with just these bytes."""
+        headers = {"Content-Length": str(size)}
+        if sha256 is not None:
+            # The name of the algorithm changes nothing for S3, but its stand-ins note the digest only then.
+            headers |= {"If-None-Match": "*", "x-amz-checksum-sha256": _base64(sha256)}
+            headers |= {"x-amz-sdk-checksum-algorithm": "SHA256"}
+        url = self._sign("PUT", key, at=datetime.now(UTC), valid_seconds=valid_seconds, headers=headers)
+        return SignedPut(url, headers, offset, size)
+
+    def sign_part(self, key: str, upload: str, number: int, *, offset: int, size: int, valid_seconds: int) -> SignedPut:
+        """Let somebody write one part of a multipart upload, of just this size."""
+        headers = {"Content-Length": str(size)}
+        query = {"partNumber": str(number), "uploadId": upload}
+        now = datetime.now(UTC)
+        url = self._sign("PUT", key, at=now, valid_seconds=valid_seconds, headers=headers, query=query)
+        return SignedPut(url, headers, offset, size)
+
+    def _sign(self, method: str, key: str, **request: Any) -> str:
+        try:
+            credentials = self._aws.credentials()
+        except BotoCoreError as error:
+            raise _unreachable(error) from error
+        if credentials is None or credentials.access_key is None or credentials.secret_key is None:
+            raise _unreachable(NoCredentialsError())
+        url = object_url(self.name, key, region=self._aws.region, endpoint=self._aws.s3_endpoint)
+        signer = Credentials(credentials.access_key, credentials.secret_key, credentials.token)
+        return sign_url(method, url, region=self._aws.region, credentials=signer, **request)
+
+    @contextmanager
+    def _translated(self, key: str, permission: str) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            raise self._translate(error, key, permission) from error
+        except BotoCoreError as error:
+            raise _unreachable(error) from error
+
+    def _translate(self, error: ClientError, key: str, permission: str) -> ElasticpypiError:
+        code, status = error_code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code == "NoSuchBucket":
+            return self._no_bucket()
+        if code in _GONE or (status == 404 and not code):
+            return ObjectMissingError(key)
+        if code in _RACE:
+            return _RaceError(key)
+        if status == 412:
+            return ConflictError(key)
+        if status == 416:
+            return BusyError(key)  # it was longer when it was looked at
+        if code == "InvalidObjectState":
+            return UnreadableObjectError(key, "it lies in an archive of S3; restore it from there")
+        if code in _CREDENTIALS:
+            return StorageError(f"S3 does not accept the credentials ({code}): renew them, and look at the clock")
+        if status == 403:
+            return StorageError(
+                f"S3 refuses access to the bucket {self.name!r}: allow {permission}, "
+                "and s3:ListBucket, without which what is missing looks forbidden"
+            )
+        if status >= 500 or code in ("SlowDown", "RequestTimeout", "Throttling"):
+            return StorageError(f"S3 has no time or is out of order ({code}); try again in a moment")
+        return StorageError(
+            f"S3 refuses a request to the bucket {self.name!r} ({code}): check credentials, bucket and region"
+        )
+
+    def _no_bucket(self) -> StorageError:
+        return StorageError(f"there is no bucket {self.name!r}: make it, or correct 'bucket'")
+
+
+def is_key(key: str) -> bool:
+    """Whether a key names an object that we use: programs change "." and ".." on the way, S3 takes 1024 bytes."""
+    if any(part in ("", ".", "..") or "\0" in part for part in key.split("/")):
+        return False
+    try:
+        return len(key.encode()) <= MAX_KEY_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+def make_fingerprint(etag: str, last_modified: datetime) -> str:
+    """Return what tells one version of an object from another, the same in every answer of S3.
+
+    The ETag tells other bytes, the time (whole seconds, since a header has no more) that the same were written again.
+    """
+    return f"{etag.strip(chr(34))}-{int(last_modified.timestamp())}"
+
+
+def etag_of(fingerprint: str) -> str:
+    """Return the ETag that a fingerprint holds, quoted as requests have it."""
+    return f'"{fingerprint.rpartition("-")[0]}"'
+
+
+def modified_at(fingerprint: str) -> datetime:
+    """Return the time that a fingerprint holds."""
+    return datetime.fromtimestamp(int(fingerprint.rpartition("-")[2]), UTC)
+
+
+def _proven_sha256(found: Mapping[str, Any]) -> str | None:
+    """Return the digest of all bytes; that of an object in parts is one of its parts' digests."""
+    checksum, etag = found.get("ChecksumSHA256", ""), found["ETag"].strip('"')
+    if found.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT" or "-" in etag:
+        return None
+    try:
+        digest = base64.b64decode(checksum, validate=True)
+    except binascii.Error:  # a checksum of checksums says how many there were
+        return None
+    return digest.hex() if len(digest) == 32 else None
+
+
+def condition(replacing: str | None) -> dict[str, Any]:
+    """Return the parameters of a write that `Incoming.publish` describes."""
+    return {"IfNoneMatch": "*"} if replacing is None else {"IfMatch": etag_of(replacing)}
+
+
+def _base64(sha256: str) -> str:
+    return base64.b64encode(bytes.fromhex(sha256)).decode()
+
+
+def _unreachable(error: BotoCoreError) -> StorageError:
+    if isinstance(error, NoCredentialsError):
+        return StorageError("there are no credentials for AWS: log in, or name a 'profile' that has some")
+    # Its text may hold a URL with the token of an upload.
+    return StorageError(
+        f"S3 cannot be reached ({type(error).__name__}): try again in a moment, or look at credentials and network"
+    )
