@@ -21,7 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from elasticpypi.client import CheckedFile, IndexClient, check_file
+from elasticpypi.client.files import CheckedFile, check_file
+from elasticpypi.client.uploads import IndexClient
 from elasticpypi.errors import ElasticpypiError, UploadFailedError
 from elasticpypi.index import Added
 from elasticpypi.index_url import IndexUrl, parse_index_url
@@ -235,6 +236,12 @@ def test_without_a_server_files_go_straight_into_the_directory(wheel: Path, home
     assert (answer.returncode, "File already exists" in answer.stderr) == (1, True)
 
 
+def test_many_files_go_into_the_directory_at_once(home: Path, tmp_path: Path) -> None:
+    files = [make_wheel(tmp_path, f"acme-{number % 3}", f"{number}.0") for number in range(30)]
+    answer = run_command("upload", *files, "--data", tmp_path / "data", "--parallel", "8", home=home)
+    assert (answer.returncode, answer.stdout) == (0, "".join(f"created: {file}\n" for file in files)), answer.stderr
+
+
 def test_beside_a_server_what_goes_into_its_directory_is_listed_at_once(
     server: RunningServer, wheel: Path, home: Path
 ) -> None:
@@ -312,7 +319,7 @@ def test_a_command_that_was_killed_is_taken_up_by_the_next_one(
         said = [first.stderr.readline() for _ in range(2)]
         first.kill()
         first.communicate()
-        assert said[1] == "the connection broke, or there was none; trying again in 1 s\n"
+        assert said[1] == f"{path.name}: the connection broke, or there was none; trying again in 1 s\n"
         wait_for(lambda: staged(server)[0] > 3 * MIB)
         second = run_command("upload", path, "--url", url, home=home)
         assert (second.returncode, second.stdout) == (0, f"created: {path}\n")

@@ -5,17 +5,21 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import io
+import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
 import pytest
-from werkzeug.test import TestResponse
+from werkzeug.test import Client, TestResponse
 
+from elasticpypi.auth import Authenticator
+from elasticpypi.index import Added, Outcome
+from elasticpypi.web.app import create_app
 from tests.dists import make_sdist, make_wheel
-from tests.site import Site, open_site
+from tests.site import USERS, Site, open_site
 from tests.test_web_api import check_described
 
 ACME = "acme-1.0-py3-none-any.whl"
@@ -93,6 +97,7 @@ def test_a_file_arrives_in_parts(sender: Sender) -> None:
         **facts,
         "id": f"{sender.sha256}.{size}.{ACME}",
         "received": 0,
+        "status-url": f"uploads/{sender.sha256}.{size}.{ACME}",
         "parts-url": f"uploads/{sender.sha256}.{size}.{ACME}",
         "finish-url": f"uploads/{sender.sha256}.{size}.{ACME}/finish",
         "part-bytes": 33_554_432,
@@ -451,3 +456,17 @@ def test_an_index_that_is_still_being_built_takes_nothing(sender: Sender) -> Non
     assert [sender.begin().status_code, sender.finish().status_code] == [503, 503]
     sender.site.index.sync()
     assert sender.finish().status_code == 201
+
+
+def test_what_takes_longer_than_a_request_may_be_handed_over(site: Site, tmp_path: Path) -> None:
+    handed_over: list[Mapping[str, Any]] = []
+    app = create_app(site.index, Authenticator(USERS), finish_later=handed_over.append)
+    late = replace(site, client=Client(app))
+    sdist = make_sdist(tmp_path, "large", "1.0", extra_files={"large.bin": random.Random(1).randbytes(33 * 2**20)})
+    sender = Sender(late, sdist)
+    assert [sender.begin().status_code, sender.append(0).status_code] == [201, 200]
+    assert [sender.finish().status_code, sender.finish().status_code, sender.tell().status_code] == [202, 202, 202]
+    (message,) = handed_over
+    assert site.index.finish_upload(message) == Outcome(Added.CREATED)
+    assert [sender.tell().status_code, sender.finish().status_code] == [201, 200]
+    assert [file["filename"] for file in site.json("/simple/large/")["files"]] == [sdist.name]

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
 from elasticpypi.cli.options import DEFAULT_DATA, configured_index, data_option, json_option, print_json, read_settings
-from elasticpypi.client import (
-    CheckedFile,
-    IndexClient,
-    Progress,
-    check_file,
-    netrc_credentials,
-)
+from elasticpypi.client.at_once import run_at_once
+from elasticpypi.client.files import CheckedFile, Progress, check_file
+from elasticpypi.client.uploads import IndexClient, netrc_credentials
 from elasticpypi.digests import hex_digest
 from elasticpypi.errors import ConfigError, ElasticpypiError, UploadFailedError
 from elasticpypi.index import Added, Index, claim_by_filename
 from elasticpypi.index_url import IndexUrl, parse_index_url
 from elasticpypi.passwords import is_hash
+
+if TYPE_CHECKING:
+    from click._termui_impl import ProgressBar
 
 _CHUNK_BYTES = 1024 * 1024
 _FAILED, _NOT_SENT = "failed", "not-sent"
@@ -53,14 +53,18 @@ class _Destination(Protocol):
 @click.command()
 @click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--url", help="The index, https://[USER:PASSWORD@]HOST/PREFIX/; ELASTICPYPI_URL if that is set.")
+@click.option(
+    "--parallel", metavar="N", type=click.IntRange(1, 32), default=4, show_default=True, help="Send so many at once."
+)
 @data_option
 @json_option
-def upload(paths: tuple[Path, ...], url: str | None, data: Path | None, as_json: bool) -> None:
+def upload(paths: tuple[Path, ...], url: str | None, parallel: int, data: Path | None, as_json: bool) -> None:
     """Upload wheels and sdists of any size.
 
     Every FILE is checked before the first one is sent. After a broken connection it goes on where it stopped, and the
-    same command can be repeated at any time. Without --url and ELASTICPYPI_URL the files go straight into the local
-    index that the configuration or --data names.
+    same command can be repeated at any time. An index on AWS has the bytes sent straight to its bucket.
+
+    Without --url and ELASTICPYPI_URL the files go straight into the index that the configuration or --data names.
 
     Credentials are taken from the URL, else from ELASTICPYPI_USERNAME and ELASTICPYPI_PASSWORD, else from ~/.netrc,
     else they are asked for.
@@ -70,7 +74,7 @@ def upload(paths: tuple[Path, ...], url: str | None, data: Path | None, as_json:
     files, outcomes = _read_files(paths)
     if not outcomes:
         with _destination(url if data is not None or url else os.environ.get("ELASTICPYPI_URL"), data) as destination:
-            outcomes = _upload(files, destination)
+            outcomes = _upload(files, destination, parallel)
     _report(outcomes, as_json=as_json)
 
 
@@ -133,12 +137,13 @@ def _destination(url: str | None, data: Path | None) -> Iterator[_Destination]:
         with closing(IndexClient(where.url, credentials, wait=_wait)) as client:
             yield client
         return
-    if data is None and read_settings(data).data is None and not DEFAULT_DATA.is_dir():
+    settings = read_settings(data)
+    if data is None and settings.data is None and settings.bucket is None and not DEFAULT_DATA.is_dir():
         raise ConfigError("there is no index here: name one with --url, with ELASTICPYPI_URL or with --data")
     with configured_index(data, may_create=True) as index:
         if not index.is_complete():
             index.sync()
-        yield _LocalIndex(index)
+        yield _ConfiguredIndex(index)
 
 
 def _credentials(url: str, username: str | None, password: str | None) -> tuple[str, str] | None:
@@ -175,12 +180,13 @@ def _parse_url(text: str) -> IndexUrl:
 
 
 def _wait(seconds: float, problem: str) -> None:
-    click.echo(f"{problem}; trying again in {seconds:.0f} s", err=True)
+    start = "\n" if sys.stderr.isatty() else ""  # not behind the bar
+    click.echo(f"{start}{problem}; trying again in {seconds:.0f} s", err=True)
     time.sleep(seconds)
 
 
-class _LocalIndex:
-    """An index in a directory of this machine, whether or not it is being served."""
+class _ConfiguredIndex:
+    """The index that the configuration names, whether or not it is being served."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
@@ -200,45 +206,77 @@ class _LocalIndex:
 # Sending ---------------------------------------------------------------------------------------------------------
 
 
-def _upload(files: list[CheckedFile], destination: _Destination) -> list[_Outcome]:
-    """Send the files that are not there yet, if all of them will be taken; stop where one is not."""
+def _upload(files: list[CheckedFile], destination: _Destination, parallel: int) -> list[_Outcome]:
+    """Send the files that are not there yet, if all of them will be taken; begin no more where one is not."""
     present: dict[Path, bool] = {}
     problems: dict[Path, str] = {}
-    for file in files:
+
+    def look(file: CheckedFile) -> None:
         try:
             present[file.path] = destination.has(file)
         except UploadFailedError:
             raise  # as it would for every other file
         except ElasticpypiError as error:
             problems[file.path] = str(error)
+
+    run_at_once(look, files, threads=parallel)
     if problems:
         return [_Outcome(str(file.path), *_failed(problems.get(file.path))) for file in files]
-    return list(_send(files, present, destination))
+    sent = _send([file for file in files if not present[file.path]], destination, parallel)
+    unchanged = {path: (Added.UNCHANGED.name.lower(), None) for path, is_present in present.items() if is_present}
+    return [_Outcome(str(file.path), *(unchanged | sent).get(file.path, (_NOT_SENT, None))) for file in files]
 
 
-def _send(files: list[CheckedFile], present: dict[Path, bool], destination: _Destination) -> Iterator[_Outcome]:
-    failed = False
-    for file in files:
-        if failed:
-            yield _Outcome(str(file.path), _NOT_SENT)
-        elif present[file.path]:
-            yield _Outcome(str(file.path), Added.UNCHANGED.name.lower())
-        else:
-            try:
-                with _progress(file) as progress:
-                    added = destination.upload(file, progress)
-                yield _Outcome(str(file.path), added.name.lower())
-            except ElasticpypiError as error:
-                failed = True
-                yield _Outcome(str(file.path), _FAILED, str(error))
+def _send(files: list[CheckedFile], destination: _Destination, parallel: int) -> dict[Path, tuple[str, str | None]]:
+    """Send files, and return the status and the problem of those that were begun."""
+    outcomes: dict[Path, tuple[str, str | None]] = {}
+
+    def send(file: CheckedFile) -> None:
+        try:
+            added = destination.upload(file, progress.of(file))
+            outcomes[file.path] = added.name.lower(), None
+        except ElasticpypiError as error:
+            outcomes[file.path] = _failed(str(error))
+            raise
+
+    with _showing(files) as progress, suppress(ElasticpypiError):
+        run_at_once(send, progress.announced(files), threads=parallel)
+    return outcomes
+
+
+class _Shown:
+    """Shows how much has been sent: one bar for all files on a terminal, else a line for each that is begun."""
+
+    def __init__(self, bar: ProgressBar[int] | None) -> None:
+        self._bar = bar
+        self._turn = threading.Lock()
+        self._positions: dict[Path, int] = {}
+
+    def announced(self, files: Iterable[CheckedFile]) -> Iterator[CheckedFile]:
+        for file in files:
+            if self._bar is None:
+                click.echo(f"sending {file.filename} ({file.size:,} bytes)", err=True)
+            yield file
+
+    def of(self, file: CheckedFile) -> Progress:
+        """Return what is told how many bytes of a file have been sent."""
+
+        def progress(position: int) -> None:
+            if self._bar is not None:
+                with self._turn:
+                    self._positions[file.path] = position
+                    self._bar.update(sum(self._positions.values()) - self._bar.pos)
+
+        return progress
 
 
 @contextmanager
-def _progress(file: CheckedFile) -> Iterator[Callable[[int], None]]:
-    """Show how much of a file has been sent: a bar on a terminal, else one line."""
-    if not sys.stderr.isatty():
-        click.echo(f"sending {file.filename} ({file.size:,} bytes)", err=True)
-        yield lambda _: None
+def _showing(files: list[CheckedFile]) -> Iterator[_Shown]:
+    if not files or not sys.stderr.isatty():
+        yield _Shown(None)
         return
-    with click.progressbar(length=file.size, label=file.filename, file=sys.stderr) as bar:
-        yield lambda position: bar.update(position - bar.pos)
+    size = sum(file.size for file in files)
+    label = files[0].filename if len(files) == 1 else f"{len(files)} files"
+    steps = max(1, size // 1000)
+    with click.progressbar(length=size, label=label, file=sys.stderr, update_min_steps=steps) as bar:
+        yield _Shown(bar)
