@@ -3,95 +3,80 @@
 from __future__ import annotations
 
 import hashlib
-import logging
+import math
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from enum import Enum, auto
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from elasticpypi import decisions, indexer, legacy_json, origins, sync
-from elasticpypi.backup.restoring import RestoreReport, restore_backup
-from elasticpypi.backup.writing import BackupReport, write_backup
-from elasticpypi.catalog import Catalog, Counts, KeptPage
-from elasticpypi.catalog.sqlite import SQLITE_VERSION, SqliteCatalog
+from elasticpypi import adding, decisions, finishing, indexer, legacy_json, origins, sync
+from elasticpypi.adding import Added
+from elasticpypi.catalog import Catalog, Counts
 from elasticpypi.config import Settings
 from elasticpypi.description import describe_project
-from elasticpypi.digests import hex_digest
 from elasticpypi.errors import (
-    AlreadyExistsError,
     BusyError,
-    CatalogError,
     ConfigError,
     ConflictError,
-    ElasticpypiError,
     ForbiddenError,
     NotFoundError,
-    NotReadyError,
     ObjectMissingError,
-    StorageError,
-    StorageFullError,
-    UnavailableError,
 )
-from elasticpypi.indexer import Known
+from elasticpypi.finishing import FinishRequest, Outcome
+from elasticpypi.indexer import Failed, Reconciled
+from elasticpypi.kept_pages import KeptPages, Page, Variant, compress, make_page
 from elasticpypi.model import (
     Decisions,
     Entry,
     File,
     Origin,
     ProjectSnapshot,
-    Rejection,
     RootSnapshot,
     Status,
     served_entry,
 )
-from elasticpypi.names import NormalizedName, ParsedFilename, canonical_key, decisions_key
-from elasticpypi.simple import RENDERER, Form, render_project, render_root
+from elasticpypi.names import FileKey, NormalizedName, ParsedFilename, decisions_key, parse_key, project_of
+from elasticpypi.simple import Form, render_project, render_root
 from elasticpypi.storage import Incoming, LocalFile, SignedURL, Slot, Storage, StoredObject
-from elasticpypi.storage.filesystem import FilesystemStorage
 from elasticpypi.sync import SyncReport
-from elasticpypi.uploads import Claim, Proof, claim_by_filename, prove, prove_alone
+from elasticpypi.uploads import Claim, claim_by_filename, prove_alone
+
+if TYPE_CHECKING:
+    from elasticpypi.aws import AWS
+    from elasticpypi.backup.restoring import RestoreReport
+    from elasticpypi.backup.writing import BackupReport
 
 __all__ = [
-    "SQLITE_VERSION",
     "Added",
-    "BackupReport",
     "Claim",
     "Counts",
+    "Failed",
+    "FinishRequest",
     "FoundFile",
     "Incoming",
     "Index",
     "LocalFile",
+    "Outcome",
     "Page",
-    "RestoreReport",
+    "Reconciled",
     "SignedURL",
     "Slot",
     "SyncReport",
+    "Variant",
     "claim_by_filename",
+    "connect_aws",
     "is_index",
     "open_index",
     "prove_alone",
+    "sqlite_version",
 ]
 
-_log = logging.getLogger(__name__)
 _ATTEMPTS = 20
 _POLLING_SECONDS = 0.1
 _SETTLING_SECONDS = 10.0  # for files that are being copied into the directory while a backup is written
-_GZIP_LEVEL = 6
-_GZIP_WINDOW = 16 + zlib.MAX_WBITS  # 16: with a gzip header, which has no time in it
 _MARKER = "storage-was-made"  # in the data directory
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A rendered page; equal tags mean equal bytes."""
-
-    revision: int
-    tag: str  # of the content, whatever its encoding
-    body: bytes  # gzip-compressed
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +88,13 @@ class FoundFile:
     fingerprint: str  # of the object that `file` describes
 
 
-class Added(Enum):
-    """What an upload has come to."""
-
-    CREATED = auto()
-    UNCHANGED = auto()  # the same bytes were there already
-    REPLACED = auto()
-
-
 class Index:
     """An index over a catalog and a storage. Every method may raise UnavailableError."""
 
     def __init__(self, catalog: Catalog, storage: Storage, *, overwrite: bool = False) -> None:
         self._catalog = catalog
         self._storage = storage
+        self._pages = KeptPages(catalog, storage)
         self.overwrite = overwrite
 
     def project_revision(self, name: NormalizedName) -> int:
@@ -127,13 +105,28 @@ class Index:
             raise _unknown_project(name)
         return revision
 
-    def project_page(self, name: NormalizedName, form: Form, revision: int) -> Page:
-        """Return a project's page, at least of the revision that was just read; it is rendered once a revision."""
-        kept = self._kept_page(name, form, revision)
+    def project_page(self, name: NormalizedName, form: Form, revision: int, *, at_most: int | None = None) -> Page:
+        """Return a project's page, at least of the revision that was just read; it is rendered once a revision.
+
+        Without its body, should that have more than `at_most` bytes compressed.
+        """
+        kept = self._pages.find(name, form, revision, at_most=at_most)
         if kept is not None:
             return kept
         project = self.snapshot(name)
-        return self._keep_page(name, form, project.revision, render_project(project, form))
+        return self._pages.keep(name, form, project.revision, render_project(project, form), at_most=at_most)
+
+    def project_page_elsewhere(self, name: NormalizedName, revision: int, variant: Variant) -> SignedURL:
+        """Return where the storage has a project's page that is too large to be sent; it is rendered once a revision.
+
+        StorageError where the storage cannot keep it, or has no URLs.
+        """
+        found = self._pages.find_elsewhere(name, revision, variant)
+        if found is not None:
+            return found
+        project = self.snapshot(name)
+        rendered = render_project(project, variant.form, base=variant.base)
+        return self._pages.keep_elsewhere(name, project.revision, variant, rendered)
 
     def root_revision(self, form: Form) -> int:
         """Return the revision of the list of projects with one small read; as JSON it shows every project's serial."""
@@ -141,21 +134,44 @@ class Index:
         self._check_complete()
         return revision
 
-    def root_page(self, form: Form, revision: int) -> Page:
-        """Return the complete list of projects, at least of the revision that was just read."""
-        kept = self._kept_page(None, form, revision)
-        if kept is not None:
-            return kept
-        root = self._catalog.root()
-        self._check_complete()
-        return self._keep_page(None, form, _revision_of(root, form), render_root(root, form))
+    def root_page(
+        self,
+        form: Form,
+        revision: int,
+        *,
+        is_visible: Callable[[NormalizedName], bool] | None = None,
+        at_most: int | None = None,
+    ) -> Page:
+        """Return the list of projects, at least of the revision that was just read; as `project_page` does.
 
-    def filtered_root_page(self, form: Form, is_visible: Callable[[NormalizedName], bool]) -> Page:
-        """Return the list of those projects that somebody may see; not kept."""
-        root = self._catalog.root()
-        self._check_complete()
-        visible = replace(root, projects=tuple(project for project in root.projects if is_visible(project.name)))
-        return _page(_revision_of(root, form), form, _compress(render_root(visible, form)))
+        Of those projects that somebody may see (None: all of them): what not everybody sees is not kept.
+        """
+        if is_visible is None:
+            kept = self._pages.find(None, form, revision, at_most=at_most)
+            if kept is not None:
+                return kept
+        root = self._visible_root(is_visible)
+        current, rendered = _revision_of(root, form), render_root(root, form)
+        if is_visible is None:
+            return self._pages.keep(None, form, current, rendered, at_most=at_most)
+        return make_page(current, form, compress(rendered), at_most=at_most)
+
+    def root_page_elsewhere(
+        self, revision: int, variant: Variant, *, is_visible: Callable[[NormalizedName], bool] | None = None
+    ) -> SignedURL:
+        """Return where the storage has a list of projects that is too large to be sent, as `project_page_elsewhere`."""
+        found = self._pages.find_elsewhere(None, revision, variant)
+        if found is not None:
+            return found
+        root = self._visible_root(is_visible)
+        rendered = render_root(root, variant.form, base=variant.base)
+        return self._pages.keep_elsewhere(None, _revision_of(root, variant.form), variant, rendered)
+
+    def _visible_root(self, is_visible: Callable[[NormalizedName], bool] | None) -> RootSnapshot:
+        root = self.root()
+        if is_visible is None:
+            return root
+        return replace(root, projects=tuple(project for project in root.projects if is_visible(project.name)))
 
     def legacy_json(self, name: NormalizedName, version: str | None, *, root: str) -> tuple[int, bytes]:
         """Return a project (version None) or a release for the legacy JSON API, and the revision it belongs to.
@@ -207,13 +223,7 @@ class Index:
 
         Raise StorageFullError where the rest has no room. `token` is as for `Storage.begin`.
         """
-        slot = self._storage.begin(token, size=size, sha256=sha256)
-        free = self._storage.free_bytes()
-        if free is not None and free < size - slot.received:
-            raise StorageFullError(
-                f"the storage has room for {free} bytes, but {size - slot.received} are to come: make room"
-            )
-        return slot
+        return adding.begin(self._storage, token, size=size, sha256=sha256)
 
     def received(self, token: str) -> int | None:
         """Return how many bytes of an upload in parts there are; None where it was not begun, or is over."""
@@ -222,102 +232,39 @@ class Index:
         except ObjectMissingError:
             return None
 
-    @contextmanager
-    def resume(self, token: str) -> Iterator[Incoming]:
+    def resume(self, token: str) -> AbstractContextManager[Incoming]:
         """Go on with an upload in parts, for no longer than it takes to write one; NotFoundError where there is none.
 
         What is written stays. BusyError where somebody else is at it.
         """
-        with ExitStack() as stack:
-            try:
-                incoming = stack.enter_context(self._storage.receive(resuming=token))
-            except ObjectMissingError as error:
-                raise NotFoundError("there is no such upload: it was finished or given up; begin it again") from error
-            yield incoming
+        return finishing.resume(self._storage, token)
 
     def add_resumed(self, incoming: Incoming, claim: Claim) -> Added:
         """Do as `add` with what `resume` gave, and forget it, unless asking again may help."""
-        try:
-            added = self.add(incoming, claim, sha256=incoming.sha256 or hex_digest(incoming.stream, "sha256"))
-        except UnavailableError:
-            raise
-        except ElasticpypiError:
-            incoming.drop()
-            raise
-        incoming.drop()
-        return added
+        return adding.add_resumed(self._catalog, self._storage, incoming, claim, overwrite=self.overwrite)
+
+    def hand_over(self, request: FinishRequest, send: Callable[[Mapping[str, Any]], None]) -> None:
+        """Have an upload finished by whoever gets what is sent, for `finish_upload`, unless somebody is at it."""
+        finishing.hand_over(self._storage, request, send)
+
+    def finish_upload(self, request: Mapping[str, Any]) -> Outcome:
+        """Do what `hand_over` has sent, any number of times; a refusal is an outcome, too, and kept with it.
+
+        Raise InvalidRequestError where that is no such thing.
+        """
+        return finishing.finish(self._catalog, self._storage, request, overwrite=self.overwrite)
+
+    def find_outcome(self, token: str) -> Outcome | None:
+        """Return what has become of an upload that was handed over; None where none was."""
+        return finishing.find_outcome(self._storage, token)
 
     def has(self, parsed: ParsedFilename, sha256: str) -> bool:
         """Whether these bytes are there already under their name; else raise what `add` would without reading them."""
-        self._check_may_change(parsed.project, parsed.filename, sha256)
-        present = self._served_entry(parsed.project, parsed.filename)
-        self._check_complete()
-        seen = None if present is None else indexer.reconcile(self._catalog, self._storage, present.key)
-        if seen is None or not isinstance(seen.content, File):
-            return False
-        if seen.content.sha256 != sha256 and not self.overwrite:
-            raise AlreadyExistsError(parsed.filename)
-        return seen.content.sha256 == sha256
+        return adding.has(self._catalog, self._storage, parsed, sha256, overwrite=self.overwrite)
 
     def add(self, incoming: Incoming, claim: Claim, *, sha256: str) -> Added:
-        """Check what has come in, store it and index it, so that the next reader sees it.
-
-        `sha256` is that of the bytes received. Raise InvalidUploadError, AlreadyExistsError, or ForbiddenError where
-        the project is archived or quarantined.
-        """
-        self._check_complete()
-        proof = prove(claim, incoming.stream, sha256)
-        for _ in range(_ATTEMPTS):
-            added = self._try_to_add(incoming, proof)
-            if added is not None:
-                return added
-        key = canonical_key(proof.parsed.project, claim.filename)
-        raise StorageError(f"{key} cannot be stored: something lies there that is no file; remove it, or try again")
-
-    def _try_to_add(self, incoming: Incoming, proof: Proof) -> Added | None:
-        """Publish what has come in, unless it may not be; None where others were quicker: then ask all of it anew."""
-        name, filename = proof.parsed.project, proof.parsed.filename
-        key = canonical_key(name, filename)
-        # Looked up in this order, a deletion shows in one of them: it is written down before the file goes.
-        present = self._served_entry(name, filename)
-        self._check_may_change(name, filename, proof.sha256)
-        self._check_complete()
-        if present is not None and isinstance(present.content, File):
-            seen = indexer.reconcile(self._catalog, self._storage, present.key)
-            if seen is None or seen.content != present.content:
-                return None  # what the catalog said was out of date
-            if present.content.sha256 == proof.sha256:
-                return Added.UNCHANGED
-            if not self.overwrite:
-                raise AlreadyExistsError(filename)
-        replacing = self._fingerprint_to_replace(key)
-        try:
-            stored = incoming.publish(key, replacing=replacing)
-        except ConflictError:
-            # Something lies there that the catalog did not know, or it has just come.
-            seen = indexer.reconcile(self._catalog, self._storage, key)
-            if seen is not None and isinstance(seen.content, Rejection) and not self.overwrite:
-                raise AlreadyExistsError(filename) from None
-            return None
-        indexer.reconcile(
-            self._catalog, self._storage, key, known=Known(stored.fingerprint, proof.sha256, proof.core_metadata)
-        )
-        return Added.CREATED if present is None else Added.REPLACED
-
-    def _check_may_change(self, name: NormalizedName, filename: str, sha256: str) -> None:
-        decided = self._decisions(name)
-        if decided.status in (Status.ARCHIVED, Status.QUARANTINED):
-            raise ForbiddenError(f"the project {name!r} is {decided.status.value}: it takes no new files")
-        if decided.deleted.get(filename, sha256) != sha256 and not self.overwrite:
-            raise AlreadyExistsError(filename, deleted=True)
-
-    def _fingerprint_to_replace(self, key: str) -> str | None:
-        if not self.overwrite:
-            return None
-        try:
-            return self._storage.stat(key).fingerprint
-        except ObjectMissingError:
-            return None
+        """Check what has come in, store it and index it, so that the next reader sees it; as `adding.add`."""
+        return adding.add(self._catalog, self._storage, incoming, claim, sha256=sha256, overwrite=self.overwrite)
 
     def yank(self, name: NormalizedName, target: str, reason: str = "") -> list[str]:
         """Yank a release or a file; return the filenames. NotFoundError where there is none, DecisionsError."""
@@ -387,21 +334,36 @@ class Index:
         """Make what is known of a key equal to the object as it is now."""
         indexer.reconcile(self._catalog, self._storage, key)
 
+    def reconcile_all(self, keys: Iterable[str], *, deadline: float = math.inf) -> Iterator[Reconciled | Failed]:
+        """Do as `reconcile` for several keys, as the outcomes are asked for; see `indexer.reconcile_all`."""
+        return indexer.reconcile_all(self._catalog, self._storage, keys, deadline=deadline)
+
     def reconcile_settled(self, key: str) -> bool:
         """Do as `reconcile` if nobody is writing the object any more, and tell whether that was so."""
         return indexer.reconcile_settled(self._catalog, self._storage, key)
 
     def sync(
-        self, *, prefix: str = "", patience_seconds: float = 0, progress: Callable[[SyncReport], None] = lambda _: None
+        self,
+        *,
+        prefix: str = "",
+        patience_seconds: float = 0,
+        deadline: float = math.inf,
+        progress: Callable[[SyncReport], None] = lambda _: None,
     ) -> SyncReport:
         """Make the catalog equal to the storage below a prefix.
 
         Files that somebody is still writing are waited for as long as the patience lasts, then left as `unsettled`.
-        `progress` is told of the report again and again, as it grows.
+        At the deadline, by `time.monotonic()`, it stops where it is. `progress` is told of the report again and again,
+        as it grows.
         """
         self._storage.remove_abandoned()
         return sync.sync(
-            self._catalog, self._storage, prefix=prefix, patience_seconds=patience_seconds, progress=progress
+            self._catalog,
+            self._storage,
+            prefix=prefix,
+            patience_seconds=patience_seconds,
+            deadline=deadline,
+            progress=progress,
         )
 
     def find_drift(self, *, patience_seconds: float = 0) -> SyncReport:
@@ -418,10 +380,14 @@ class Index:
 
     def backup(self, stream: BinaryIO) -> BackupReport:
         """Write all that the storage holds as a tar, while the index is in use; the catalog is not in it."""
+        from elasticpypi.backup.writing import write_backup  # which a function on Lambda should not wait for
+
         return write_backup(self._catalog, self._storage, stream, patience_seconds=_SETTLING_SECONDS)
 
     def restore(self, stream: BinaryIO) -> RestoreReport:
         """Put back what `backup` wrote, while the index is in use; what lies there already stays. BackupError."""
+        from elasticpypi.backup.restoring import restore_backup
+
         try:
             return restore_backup(self._catalog, self._storage, stream)
         finally:  # a backup that ends too early has brought something, too
@@ -435,16 +401,30 @@ class Index:
     def hidden_files(self) -> Iterator[Entry]:
         """Yield files that are not served, because other bytes under the same filename are.
 
-        Reads the whole catalog, one project after the other.
+        Looks through all keys, and then at those projects in which a filename comes twice.
         """
-        for listed in self._catalog.root().projects:
-            project = self._catalog.project(listed.name)
+        for name in self._projects_with_copies():
+            project = self._catalog.project(name)
             if project is None:
                 continue  # gone since
             served = {item.file.filename: item.file.sha256 for item in project.listing()}
             for entry in project.entries:
                 if isinstance(entry.content, File) and entry.content.sha256 != served[entry.content.filename]:
                     yield entry
+
+    def _projects_with_copies(self) -> list[NormalizedName]:
+        """Return the projects of which a filename lies under several keys, sorted."""
+        seen: set[int] = set()  # hashes of filenames: that two have the same one costs a look, and no more
+        found: set[NormalizedName] = set()
+        for known in self._catalog.known_keys():
+            named = parse_key(known.key)
+            if not isinstance(named, FileKey):
+                continue
+            project = project_of(named) if hash(named.filename) in seen else None
+            seen.add(hash(named.filename))
+            if project is not None:
+                found.add(project)
+        return sorted(found)
 
     def counts(self) -> Counts:
         """Count what is known, which may take a while."""
@@ -469,24 +449,7 @@ class Index:
         self._catalog.close()
 
     def _check_complete(self) -> None:
-        # A catalog that has just been made knows nothing: "not found" would send installers to another index. Asked
-        # after what was read, lest a new catalog take the place of a complete one in between.
-        if not self._catalog.is_complete():
-            raise NotReadyError
-
-    def _kept_page(self, name: NormalizedName | None, form: Form, revision: int) -> Page | None:
-        kept = self._catalog.page(name, _kept_form(form))
-        if kept is None or kept.body is None or kept.revision != revision:
-            return None
-        return _page(revision, form, kept.body)
-
-    def _keep_page(self, name: NormalizedName | None, form: Form, revision: int, rendered: Iterator[bytes]) -> Page:
-        body = _compress(rendered)
-        try:
-            self._catalog.keep_page(name, _kept_form(form), KeptPage(revision, body))
-        except CatalogError as error:  # a reader needs no room on a disk that is full
-            _log.warning("a page was not kept: %s", error)
-        return _page(revision, form, body)
+        adding.check_complete(self._catalog)
 
     def _decisions(self, name: NormalizedName) -> Decisions:
         content = self._catalog.entry(decisions_key(name)).content
@@ -496,22 +459,8 @@ class Index:
         return served_entry(self._catalog.entries_named(name, filename))
 
 
-def _page(revision: int, form: Form, body: bytes) -> Page:
-    return Page(revision, f"{revision}.{RENDERER}.{form}", body)
-
-
 def _revision_of(root: RootSnapshot, form: Form) -> int:
     return root.serials_revision if form is Form.JSON else root.revision
-
-
-def _kept_form(form: Form) -> str:
-    return f"{form}.{RENDERER}"
-
-
-def _compress(pieces: Iterator[bytes]) -> bytes:
-    """Return a gzip stream, the same for the same pieces."""
-    compressor = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WINDOW)
-    return b"".join([*(compressor.compress(piece) for piece in pieces), compressor.flush()])
 
 
 def _unknown_project(name: NormalizedName) -> NotFoundError:
@@ -523,17 +472,50 @@ def is_index(data: Path) -> bool:
     return (data / _MARKER).exists()
 
 
+def sqlite_version() -> tuple[int, ...]:
+    """Return the version of the SQLite library, in which a local index has its catalog."""
+    from elasticpypi.catalog.sqlite import SQLITE_VERSION
+
+    return SQLITE_VERSION
+
+
+# The adapters are imported by whoever opens one: neither does Lambda need SQLite, nor a laptop boto3.
 def open_index(settings: Settings, *, data: Path, may_create: bool = True) -> Index:
     """Put the parts together that the settings name; `data` is where the local ones lie.
 
     A directory becomes a storage once in its life, where `may_create`: one that was made before and is not there now is
-    a volume that is not mounted, and not an empty index.
+    a volume that is not mounted, and not an empty index. Raise ConfigError where AWS cannot be used from here.
     """
-    if settings.bucket is not None:
+    if settings.bucket is not None and settings.table is not None:
+        return _open_on_aws(settings, bucket=settings.bucket, table=settings.table)
+    return _open_in_directory(settings, data, may_create=may_create)
+
+
+def _open_on_aws(settings: Settings, *, bucket: str, table: str) -> Index:
+    aws = connect_aws(settings)
+    from elasticpypi.catalog.dynamodb import DynamoDBCatalog
+    from elasticpypi.storage.s3 import S3Storage
+
+    return Index(DynamoDBCatalog(aws, table), S3Storage(aws, bucket), overwrite=settings.overwrite)
+
+
+def connect_aws(settings: Settings) -> AWS:
+    """Return the clients of the account and region that the settings name; nothing is asked of AWS yet."""
+    try:
+        from elasticpypi.aws import AWS
+    except ModuleNotFoundError as error:
+        missing = (error.name or "botocore").partition(".")[0]
         raise ConfigError(
-            "'bucket' and 'table' name S3 and DynamoDB, which this release cannot use yet: "
-            "remove both keys, or give a directory with --data"
-        )
+            f"'bucket' and 'table' name S3 and DynamoDB, for which {missing} is missing here: "
+            "`pip install 'elasticpypi[aws]'` brings it, or --data names a directory instead"
+        ) from error
+    return AWS(profile=settings.profile, region=settings.region)
+
+
+def _open_in_directory(settings: Settings, data: Path, *, may_create: bool) -> Index:
+    from elasticpypi.catalog.sqlite import SqliteCatalog
+    from elasticpypi.storage.filesystem import FilesystemStorage
+
     catalog = SqliteCatalog(data / "catalog.sqlite")
     storage = FilesystemStorage(data / "files")
     marker = data / _MARKER

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from elasticpypi.catalog import Catalog, KnownKey
 from elasticpypi.errors import BusyError, ObjectMissingError, UnreadableObjectError
-from elasticpypi.indexer import reconcile, seen_fingerprint
+from elasticpypi.indexer import LOOKS_AT_ONCE, Failed, Reconciled, reconcile_all, seen_fingerprint
 from elasticpypi.names import parse_key
 from elasticpypi.storage import Storage, StoredObject
 
 _POLLING_SECONDS = 0.1
+_KEYS_TOGETHER = 100
 
 
 @dataclass(slots=True)
@@ -27,6 +30,7 @@ class SyncReport:
     failed: dict[str, str] = field(default_factory=dict)  # key -> why nothing could be done about it now
     unsettled: list[str] = field(default_factory=list)  # still being written, so not looked at yet
     unchanged: int = 0
+    is_partial: bool = False  # time was over before all keys were looked at
 
     @property
     def seen(self) -> int:
@@ -45,26 +49,40 @@ def sync(
     *,
     prefix: str = "",
     patience_seconds: float = 0,
+    deadline: float = math.inf,
+    looks_at_once: int = LOOKS_AT_ONCE,
     progress: Callable[[SyncReport], None] = lambda _: None,
 ) -> SyncReport:
     """Make the catalog equal to the storage below a prefix.
 
-    Lists both sides in order, in constant memory, and hands the keys that differ to `reconcile`. Files that somebody is
-    still writing are waited for as long as the patience lasts, then left as `unsettled`: what has never been whole is
-    not missing. `progress` is told of the report again and again, as it grows.
+    Lists both sides in order, in constant memory, and hands the keys that differ to `reconcile_all`. Files that
+    somebody is still writing are waited for as long as the patience lasts, then left as `unsettled`: what has never
+    been whole is not missing. Once `time.monotonic()` has come to the deadline it stops; what was done stays, and the
+    next run does the rest. `progress` is told of the report again and again, as it grows.
     """
     identity = catalog.identity()
     report = SyncReport()
+    reconciling = partial(reconcile_all, catalog, storage, looks_at_once=looks_at_once)
+    differing: list[_Sides] = []
     for sides in _side_by_side(catalog, storage, prefix):
-        _bring_together(catalog, storage, sides, report)
+        if time.monotonic() >= deadline:
+            report.is_partial = True
+            break
+        if _is_to_be_done(storage, sides, report):
+            differing.append(sides)
+        if len(differing) == _KEYS_TOGETHER:
+            _bring_together(reconciling, differing, report)
+            differing = []
         progress(report)
-    until = time.monotonic() + patience_seconds
+    _bring_together(reconciling, differing, report)
+    progress(report)
+    until = min(time.monotonic() + patience_seconds, deadline)
     while report.unsettled and time.monotonic() < until:
         time.sleep(_POLLING_SECONDS)
         waiting, report.unsettled = report.unsettled, []
-        for key in waiting:
-            _bring_together(catalog, storage, _look(catalog, storage, key), report)
-    if not (prefix or report.failed):
+        looked = (_look(catalog, storage, key) for key in waiting)
+        _bring_together(reconciling, [each for each in looked if _is_to_be_done(storage, each, report)], report)
+    if not (prefix or report.failed or report.is_partial):
         catalog.mark_complete(identity)
     return report
 
@@ -134,16 +152,30 @@ def _look(catalog: Catalog, storage: Storage, key: str) -> _Sides:
         return _Sides(key, row, None)
 
 
-def _bring_together(catalog: Catalog, storage: Storage, sides: _Sides, report: SyncReport) -> None:
-    """Do what one key needs, and put it down in the report."""
-    done = sides.to_be_done(report)
-    if done is None:
+def _is_to_be_done(storage: Storage, sides: _Sides, report: SyncReport) -> bool:
+    """Whether a key needs something now; if not, put it down in the report."""
+    if sides.agree:
         report.unchanged += sides.row is not None
-    elif sides.obj is not None and not storage.is_settled(sides.obj):
+        return False
+    if sides.obj is not None and not storage.is_settled(sides.obj):
         report.unsettled.append(sides.key)
-    else:
-        try:
-            reconcile(catalog, storage, sides.key)
+        return False
+    return True
+
+
+def _bring_together(
+    reconciling: Callable[[list[str]], Iterator[Reconciled | Failed]], differing: Sequence[_Sides], report: SyncReport
+) -> None:
+    """Do what these keys need, and put it down in the report."""
+    failed: dict[str, Exception] = {}
+    for outcome in reconciling([sides.key for sides in differing]):
+        if isinstance(outcome, Failed):
+            if not isinstance(outcome.error, BusyError | UnreadableObjectError):
+                raise outcome.error
+            failed[outcome.key] = outcome.error
+    for sides in differing:
+        done = sides.to_be_done(report)
+        if sides.key in failed:
+            report.failed[sides.key] = str(failed[sides.key])
+        elif done is not None:
             done.append(sides.key)
-        except (BusyError, UnreadableObjectError) as error:
-            report.failed[sides.key] = str(error)

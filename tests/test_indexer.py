@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from elasticpypi.catalog import Catalog
+from elasticpypi.catalog import Catalog, Write
 from elasticpypi.catalog.sqlite import SqliteCatalog
-from elasticpypi.errors import StorageError, UnreadableObjectError
-from elasticpypi.indexer import Known, object_fingerprint, reconcile
+from elasticpypi.errors import CatalogError, ConflictError, StorageError, UnreadableObjectError
+from elasticpypi.indexer import Failed, Known, Reconciled, object_fingerprint, reconcile, reconcile_all
 from elasticpypi.metadata import CoreMetadata
 from elasticpypi.model import Decisions, Entry, File, ListedFile, Rejection, Status, format_decisions
 from elasticpypi.names import Kind, NormalizedName
@@ -610,3 +610,140 @@ def test_a_volume_that_is_not_there_removes_nothing(scene: Scene, wheel: Path, t
     with pytest.raises(StorageError, match="is its volume mounted"):
         scene.learn(WHEEL)
     assert scene.rows() == rows
+
+
+class Writes:
+    """A catalog that remembers which rows were written together, and with how much core metadata."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self.together: list[tuple[set[str], int]] = []
+        self.failing = "-"  # a project
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._catalog, name)
+
+    def put(self, before: Entry, after: Entry, *, core_metadata: bytes | None = None) -> None:
+        if self.put_all([Write(before, after, core_metadata)]):
+            raise ConflictError(after.key)
+
+    def put_all(self, writes: Sequence[Write]) -> list[Write]:
+        assert len({write.after.project for write in writes}) == 1
+        if writes[0].after.project == self.failing:
+            raise CatalogError("the catalog is throttled")
+        self.together.append(
+            ({write.after.key for write in writes}, sum(len(write.core_metadata or b"") for write in writes))
+        )
+        return self._catalog.put_all(writes)
+
+
+@pytest.fixture
+def writes(scene: Scene) -> Writes:
+    return Writes(scene.catalog)
+
+
+def together(scene: Scene, writes: Writes, keys: Iterable[str], **options: Any) -> list[Reconciled | Failed]:
+    return list(reconcile_all(cast("Catalog", writes), scene.storage, keys, **options))
+
+
+def test_rows_of_one_project_are_written_together(scene: Scene, writes: Writes, tmp_path: Path) -> None:
+    fill(scene, tmp_path)
+    outcomes = together(scene, writes, [*ALL_KEYS, *reversed(ALL_KEYS), "readme.txt", ".elasticpypi/pages/x.whl"])
+    assert sorted(outcome.key for outcome in outcomes) == sorted(ALL_KEYS)
+    assert not any(isinstance(outcome, Failed) for outcome in outcomes)
+    projects = {scene.catalog.entry(key).project for key in ALL_KEYS}
+    assert len(writes.together) == len(projects)
+    rows = scene.rows()
+    assert scene.sync() == SyncReport(unchanged=len(ALL_KEYS))
+    assert scene.rows() == rows
+
+
+def test_each_key_without_a_project_is_written_by_itself(scene: Scene, writes: Writes) -> None:
+    for key in ("_-1.whl", "a/_-1.whl", "acme-1.0.zip"):
+        scene.put(key, b"")
+    outcomes = together(scene, writes, ["_-1.whl", "a/_-1.whl", "acme-1.0.zip"])
+    assert [isinstance(outcome, Reconciled) for outcome in outcomes] == [True] * 3
+    assert len(writes.together) == 3
+
+
+def test_what_was_there_and_what_is_come_with_each_outcome(scene: Scene, writes: Writes, wheel: Path) -> None:
+    scene.put(WHEEL, wheel)
+    (came,) = together(scene, writes, [WHEEL])
+    scene.remove(WHEEL)
+    (went,) = together(scene, writes, [WHEEL])
+    assert isinstance(came, Reconciled)
+    assert isinstance(went, Reconciled)
+    assert (came.before.content, went.before.content) == (None, came.after.content)
+    assert isinstance(came.after.content, File)
+    assert went.after.content is None
+
+
+@pytest.mark.parametrize("looks_at_once", [1, 4])
+def test_a_key_or_a_project_that_fails_leaves_the_others_alone(
+    scene: Scene, writes: Writes, tmp_path: Path, looks_at_once: int
+) -> None:
+    fill(scene, tmp_path)
+    scene.counted.failing = {SDIST}
+    writes.failing = "zeta"
+    outcomes = together(scene, writes, ALL_KEYS, looks_at_once=looks_at_once)
+    failed = {outcome.key: str(outcome.error) for outcome in outcomes if isinstance(outcome, Failed)}
+    zeta = {key for key in ALL_KEYS if "zeta" in key}
+    assert zeta
+    assert failed == {SDIST: "the network is down"} | dict.fromkeys(zeta, "the catalog is throttled")
+    assert [known.key for known in scene.catalog.known_keys()] == sorted(set(ALL_KEYS) - failed.keys())
+
+
+def test_rows_that_cannot_be_read_fail_their_keys(scene: Scene, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Sequence[str]) -> list[Entry]:
+        raise CatalogError("the catalog is throttled")
+
+    scene.put(WHEEL, wheel)
+    monkeypatch.setattr(scene.catalog, "entries", refuse)
+    outcomes = list(reconcile_all(scene.catalog, scene.storage, [WHEEL, SDIST]))
+    assert [(outcome.key, isinstance(outcome, Failed)) for outcome in outcomes] == [(WHEEL, True), (SDIST, True)]
+
+
+def test_many_files_with_much_core_metadata_are_not_held_together(scene: Scene, writes: Writes, tmp_path: Path) -> None:
+    mebibyte = 2**20
+    keys = [f"acme/acme-{number}.0-py3-none-any.whl" for number in range(16)]
+    for number, key in enumerate(keys):
+        scene.put(key, make_wheel(tmp_path, version=f"{number}.0", description="x" * 3 * mebibyte))
+    together(scene, writes, keys, looks_at_once=4)
+    assert set().union(*(written for written, _ in writes.together)) == set(keys)
+    assert max(size for _, size in writes.together) < (8 + 4 * 3 + 1) * mebibyte
+
+
+def test_what_was_seen_is_written_while_others_take_long(
+    scene: Scene, writes: Writes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [f"acme-{number}.zip" for number in range(8)]
+    for key in keys:
+        scene.put(key, b"")
+    monkeypatch.setattr("elasticpypi.indexer._WAITING_SECONDS", -1.0)  # so that each look takes too long
+    together(scene, writes, keys, looks_at_once=2)
+    assert [len(written) for written, _ in writes.together] == [2, 2, 2, 2]
+
+
+def test_at_the_deadline_nothing_new_is_begun_but_something_is_done(scene: Scene, writes: Writes) -> None:
+    keys = [f"acme-{number}.zip" for number in range(100)]
+    for key in keys:
+        scene.put(key, b"")
+    done = together(scene, writes, keys, deadline=0.0)
+    assert 0 < len(done) < len(keys)
+    assert [known.key for known in scene.catalog.known_keys()] == sorted(outcome.key for outcome in done)
+    assert len(together(scene, writes, keys)) == len(keys)
+
+
+def test_sync_writes_what_differs_together(scene: Scene, writes: Writes, tmp_path: Path) -> None:
+    fill(scene, tmp_path)
+    sync(cast("Catalog", writes), scene.storage)
+    assert len(writes.together) == len({scene.catalog.entry(key).project for key in ALL_KEYS})
+
+
+def test_sync_that_has_no_time_left_goes_on_next_time(scene: Scene, tmp_path: Path) -> None:
+    fill(scene, tmp_path)
+    report = sync(scene.catalog, scene.storage, deadline=0.0)
+    assert (report.is_partial, report.seen) == (True, 0)
+    assert not scene.catalog.is_complete()
+    assert sync(scene.catalog, scene.storage) == SyncReport(added=ALL_KEYS)
+    assert scene.catalog.is_complete()

@@ -1,0 +1,260 @@
+"""What the indexer does with an event: a batch of the queue's messages, or a notification of S3 by itself.
+
+"Event message structure" in the S3 user guide, "Using Lambda with Amazon SQS" in Lambda's. A notification is a hint:
+that something was put, removed or restored under a key, of whichever version, only leads to a look at the object as it
+is now. Therefore neither the kind of an event matters here nor its order (`sequencer`): to leave out an event that
+seems to be older would save a look, but trust the notifications of a key to be complete.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+from urllib.parse import unquote_plus
+
+from elasticpypi.errors import ElasticpypiError, EventFailedError, UnavailableError
+from elasticpypi.handler.logs import Lines
+from elasticpypi.index import Failed, Index, Outcome, Reconciled
+from elasticpypi.model import Decisions, File, Rejection
+from elasticpypi.names import parse_key
+
+_NO_TIME = "there was no time left for it"
+# Before what cannot be done now is tried again. The queue gives it back after half an hour only, the longest that an
+# invocation and what goes wrong around it may take.
+PAUSES = (1.0, 4.0, 16.0)  # seconds
+_RESERVE_SECONDS = 20.0  # of the function's time, in which what was begun comes to an end
+_log = logging.getLogger(__name__)
+
+
+class Context(Protocol):
+    """What Lambda says of an invocation."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Return how much time the function has left."""
+
+
+def deadline(context: Context, *, reserve_seconds: float) -> float:
+    """Return when, by `time.monotonic()`, nothing new should be begun: so long before the function's own end."""
+    remaining = context.get_remaining_time_in_millis() / 1000
+    return time.monotonic() + remaining - min(reserve_seconds, remaining / 2)
+
+
+@dataclass(slots=True)
+class _Message:
+    """A message, and what it asks for."""
+
+    identifier: str
+    keys: dict[str, float | None] = field(default_factory=dict)  # key -> when it happened, in seconds since 1970
+    finish: Mapping[str, Any] | None = None
+    problem: str | None = None  # why it has to come again
+
+
+class Batches:
+    """Carries out what events ask for."""
+
+    def __init__(
+        self,
+        index: Index,
+        lines: Lines,
+        *,
+        bucket: str,
+        pauses: Sequence[float] = PAUSES,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._index = index
+        self._lines = lines
+        self._bucket = bucket
+        self._pauses = pauses
+        self._clock = clock
+
+    def handle(self, event: Mapping[str, Any], context: Context) -> dict[str, Any] | None:
+        """Do what an event asks for; of a batch return the messages that have to come again.
+
+        EventFailedError where the event is no batch, and has to come again as a whole.
+        """
+        records = event.get("Records")
+        if isinstance(records, list) and records and records[0].get("eventSource") == "aws:sqs":
+            messages = [self._read_body(record["messageId"], record["body"]) for record in records]
+            self._carry_out(messages, context)
+            failed = [{"itemIdentifier": message.identifier} for message in messages if message.problem is not None]
+            return {"batchItemFailures": failed}
+        message = _Message("event")
+        self._read(message, event)
+        self._carry_out([message], context)
+        if message.problem is not None:
+            raise EventFailedError(message.problem)
+        return None
+
+    # Reading ------------------------------------------------------------------------------------------------------
+
+    def _read_body(self, identifier: str, body: str) -> _Message:
+        message = _Message(identifier)
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError):
+            self._refuse(message, "its body is not JSON")
+        else:
+            self._read(message, document)
+        return message
+
+    def _read(self, message: _Message, document: object) -> None:
+        match document:
+            case {"Records": [*records]}:
+                for record in records:
+                    self._read_record(message, record)
+            case {"Event": "s3:TestEvent"}:
+                pass  # S3 tries out whether it may send
+            case {"finish": dict(request)}:
+                message.finish = request
+            case _:
+                self._refuse(message, "it is neither a notification of S3 nor an upload to be finished")
+
+    def _read_record(self, message: _Message, record: object) -> None:
+        match record:
+            case {"s3": {"bucket": {"name": self._bucket}, "object": {"key": str(encoded)}}, **rest}:
+                try:
+                    key = unquote_plus(encoded, errors="strict")
+                except ValueError:
+                    self._refuse(message, "it names a key that is not UTF-8")
+                else:
+                    if parse_key(key) is not None:
+                        message.keys[key] = _seconds(rest.get("eventTime"))
+            case {"s3": {"bucket": {"name": str(bucket)}, "object": {"key": str()}}}:
+                self._lines.write("ignored", {"message": message.identifier, "reason": f"it is about {bucket!r}"})
+            case _:
+                self._refuse(message, "it has a record that is no notification of S3")
+
+    def _refuse(self, message: _Message, problem: str) -> None:
+        """Have a message come again, which leads to the dead-letter queue: somebody has to look at it."""
+        message.problem = problem
+        self._lines.write("refused", {"message": message.identifier, "reason": problem})
+
+    # Doing --------------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, messages: Iterable[_Message], context: Context) -> None:
+        until = deadline(context, reserve_seconds=_RESERVE_SECONDS)
+        messages = list(messages)
+        problems = self._reconcile(_happened(messages), until)
+        for message in messages:
+            for key in message.keys:
+                message.problem = problems.get(key, message.problem)
+            if message.finish is not None:
+                message.problem = self._finish(message.finish, until)
+
+    def _reconcile(self, happened: Mapping[str, float | None], until: float) -> Mapping[str, str]:
+        """Reconcile keys, each once; return why some of them have to come again."""
+        problems = dict.fromkeys(happened, _NO_TIME)
+        counts: Counter[str] = Counter()
+        lags: list[float] = []
+        waiting: Iterable[str] = happened
+        for _ in self._tries(until):
+            again = []
+            for outcome in self._index.reconcile_all(waiting, deadline=until):
+                if isinstance(outcome, Failed):
+                    problems[outcome.key] = str(outcome.error)
+                    self._report_failure(outcome)
+                    again += [outcome.key] if isinstance(outcome.error, UnavailableError) else []
+                else:
+                    del problems[outcome.key]
+                    counts[outcome_of(outcome)] += 1
+                    lag = self._report(outcome, happened[outcome.key])
+                    lags += [] if lag is None else [lag]
+            if not again:
+                break
+            waiting = again
+        self._count(counts | {"failed": len(problems)}, lags)
+        return problems
+
+    def _tries(self, until: float) -> Iterator[float]:
+        """Let the caller try, and again after longer and longer pauses."""
+        for pause in (0.0, *self._pauses):
+            if pause and time.monotonic() + pause >= until:
+                return
+            time.sleep(pause)
+            yield pause
+
+    def _count(self, counts: Mapping[str, int], lags: list[float]) -> None:
+        metrics = {name: counts[what] for name, what in _METRICS.items() if counts.get(what)}
+        if metrics or lags:
+            self._lines.write_metrics(metrics, lags_seconds=lags)
+
+    def _report(self, outcome: Reconciled, happened: float | None) -> float | None:
+        """Write a key's line; return how long it took since it happened, None where that is not known."""
+        what = outcome_of(outcome)
+        lag = None if happened is None or what == _UNCHANGED else max(self._clock() - happened, 0.0)
+        entry = outcome.after
+        reason = entry.problem if what != _UNCHANGED else None
+        self._lines.write_object(entry.key, what, project=entry.project, reason=reason, lag_seconds=lag)
+        return lag
+
+    def _report_failure(self, failed: Failed) -> None:
+        self._lines.write_object(failed.key, "failed", reason=str(failed.error))
+        if not isinstance(failed.error, ElasticpypiError):
+            _log.error("%s failed in a way that nobody has foreseen", failed.key, exc_info=failed.error)
+
+    def _finish(self, request: Mapping[str, Any], until: float) -> str | None:
+        """Finish an upload; return why it has to be tried again."""
+        problem = _NO_TIME
+        for _ in self._tries(until):
+            if time.monotonic() >= until:
+                break
+            try:
+                self._report_upload(request, self._index.finish_upload(request))
+            except Exception as error:  # noqa: BLE001 (the messages beside it are not to suffer, and it is told of)
+                problem = str(error)
+                self._lines.write("upload", {"outcome": "failed", "reason": problem})
+                if not isinstance(error, ElasticpypiError):
+                    _log.exception("an upload failed in a way that nobody has foreseen")
+                if not isinstance(error, UnavailableError):
+                    break
+            else:
+                return None
+        return problem
+
+    def _report_upload(self, request: Mapping[str, Any], outcome: Outcome) -> None:
+        what = "refused" if outcome.added is None else outcome.added.name.lower()
+        told = {"filename": request.get("filename"), "principal": request.get("principal")}
+        self._lines.write("upload", told | {"outcome": what, "reason": outcome.message})
+
+
+_UNCHANGED = "unchanged"
+_METRICS = {"Indexed": "listed", "Rejected": "rejected", "Removed": "removed", "Failed": "failed"}
+
+
+def outcome_of(reconciled: Reconciled) -> str:
+    """Return in a word what has come of a key."""
+    before, after = reconciled.before.content, reconciled.after.content
+    if before == after:
+        return _UNCHANGED
+    match after:
+        case None:
+            return "removed"
+        case File():
+            return "listed"
+        case Rejection():
+            return "rejected"
+        case Decisions():
+            return "decided"
+
+
+def _happened(messages: Iterable[_Message]) -> dict[str, float | None]:
+    """Return when each key was first spoken of."""
+    happened: dict[str, float | None] = {}
+    for message in messages:
+        for key, at in message.keys.items():
+            known = happened.get(key)
+            happened[key] = at if known is None else known if at is None else min(known, at)
+    return happened
+
+
+def _seconds(event_time: object) -> float | None:
+    try:
+        return datetime.fromisoformat(event_time).timestamp() if isinstance(event_time, str) else None
+    except ValueError:
+        return None
