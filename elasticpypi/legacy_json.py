@@ -163,7 +163,7 @@ def _file(project: ProjectSnapshot, item: ListedFile, root: str) -> dict[str, An
         "size": file.size,
         "upload_time": uploaded.partition(".")[0],
         "upload_time_iso_8601": uploaded,
-        "url": root + file_url(project.name, file.filename).removeprefix("../../"),
+        "url": file_url(project.name, file.filename, base=root),
         "yanked": item.yanked is not False,
         "yanked_reason": item.yanked if isinstance(item.yanked, str) else None,
     }

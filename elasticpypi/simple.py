@@ -11,15 +11,19 @@ import itertools
 import json
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from elasticpypi.model import ListedFile, ProjectSnapshot, RootSnapshot, Status, format_time
 from elasticpypi.names import NormalizedName
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 API_VERSION = "1.4"
+
+_UP_FROM_PROJECT = "../../"  # from a project's page to the index
 
 # Raise it whenever other bytes come out of the same model: kept pages and clients' caches then are as good as gone.
 RENDERER = 2
@@ -32,27 +36,31 @@ class Form(StrEnum):
     JSON = "json"
 
 
-def render_project(project: ProjectSnapshot, form: Form) -> Iterator[bytes]:
-    """Render a project's page, in pieces, with URLs relative to `/simple/<project>/`; none of a quarantined project."""
+def render_project(project: ProjectSnapshot, form: Form, *, base: str | None = None) -> Iterator[bytes]:
+    """Render a project's page, in pieces; without its files, where the project is quarantined.
+
+    Its URLs begin with `base`, the URL of the index with its slash; None: they are relative to `/simple/<project>/`.
+    """
     quarantined = project.decisions.status is Status.QUARANTINED
     listing = [] if quarantined else project.listing()
-    files = (_file_document(project.name, item) for item in listing)
+    base = _UP_FROM_PROJECT if base is None else base
+    files = (_file_document(project.name, item, base) for item in listing)
     document = _project_document(project, listing)
     return _json(document, "files", files) if form is Form.JSON else _html("project.html", document | {"files": files})
 
 
-def render_root(root: RootSnapshot, form: Form) -> Iterator[bytes]:
-    """Render the list of projects, in pieces; the URLs in it are relative to `/simple/`."""
+def render_root(root: RootSnapshot, form: Form, *, base: str | None = None) -> Iterator[bytes]:
+    """Render the list of projects, in pieces; its URLs begin with `base` (None: they are relative to `/simple/`)."""
     projects = ({"_last-serial": project.serial, "name": project.name} for project in root.projects)
     document = {"meta": {"_last-serial": root.last_serial, "api-version": API_VERSION}}
     if form is Form.JSON:
         return _json(document, "projects", projects)
-    return _html("root.html", document | {"projects": projects})
+    return _html("root.html", document | {"projects": projects, "base": "" if base is None else f"{base}simple/"})
 
 
-def file_url(project: NormalizedName, filename: str) -> str:
-    """Return a file's URL relative to the page of its project."""
-    return f"../../packages/{project}/{quote(filename, safe='')}"
+def file_url(project: NormalizedName, filename: str, *, base: str) -> str:
+    """Return a file's URL; `base` is that of the index, with its slash."""
+    return f"{base}packages/{project}/{quote(filename, safe='')}"
 
 
 def _project_document(project: ProjectSnapshot, listing: list[ListedFile]) -> dict[str, Any]:
@@ -68,11 +76,11 @@ def _project_document(project: ProjectSnapshot, listing: list[ListedFile]) -> di
     }
 
 
-def _file_document(project: NormalizedName, item: ListedFile) -> dict[str, Any]:
+def _file_document(project: NormalizedName, item: ListedFile, base: str) -> dict[str, Any]:
     file = item.file
     document: dict[str, Any] = {
         "filename": file.filename,
-        "url": file_url(project, file.filename),
+        "url": file_url(project, file.filename, base=base),
         "hashes": {"sha256": file.sha256},
         "size": file.size,
         "upload-time": format_time(file.upload_time),
@@ -103,16 +111,21 @@ def _dump(value: object) -> str:
 
 
 def _html(template: str, document: dict[str, Any]) -> Iterator[bytes]:
-    stream = _templates.get_template(template).stream(document=document)
+    stream = _templates().get_template(template).stream(document=document)
     stream.enable_buffering(_ITEMS)
     return (piece.encode() for piece in stream)
 
 
-_templates = Environment(
-    loader=PackageLoader("elasticpypi"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    auto_reload=False,
-)
+@cache
+def _templates() -> Environment:
+    # Imported with the first page in HTML: an indexer that renders nothing starts without it.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("elasticpypi"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )

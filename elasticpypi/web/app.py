@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Flask, Response, request
 
@@ -12,6 +12,7 @@ from elasticpypi.web.api import program_interface
 from elasticpypi.web.api_uploads import resumable_uploads
 from elasticpypi.web.auth import BasicAuth
 from elasticpypi.web.bodies import ReadToTheEnd
+from elasticpypi.web.carried import CarriedAnswers
 from elasticpypi.web.errors import answer_errors
 from elasticpypi.web.files import file_downloads
 from elasticpypi.web.health import health_check
@@ -23,7 +24,7 @@ from elasticpypi.web.simple import redirect_within, simple_pages
 from elasticpypi.web.upload import file_uploads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -37,19 +38,33 @@ def create_app(
     url: str | None = None,
     observer: Observer | None = None,
     metrics: Blueprint | None = None,
+    finish_later: Callable[[Mapping[str, Any]], None] | None = None,
+    largest_answer: int | None = None,
 ) -> WSGIApplication:
     """Return the application. It works wherever it is mounted: no URL in it is absolute, but for the legacy JSON API.
 
     `url` is where clients find it, should that differ from what they ask (behind a proxy). `observer` sees every
     request; `metrics` are routes that show numbers (web.metrics), apart because what they need is not everywhere.
+    `finish_later` hands what takes longer than a request may to whoever calls `Index.finish_upload` with it; without
+    it, everything is done within the request. `largest_answer` is how many bytes a gateway carries of an answer's body
+    (see `web.carried`); a page that has more is redirected to, with absolute URLs in it.
     """
-    pages = Pages(index)
-    app = route(index, pages, url=url, metrics=metrics)
+    pages = Pages(index, url=url, largest_answer=largest_answer)
+    app = route(index, pages, url=url, metrics=metrics, finish_later=finish_later)
     served = _with_path(ReadToTheEnd(BasicAuth(RenderedPages(app, pages), authenticator)))
+    if largest_answer is not None:
+        served = CarriedAnswers(served, largest_answer)
     return served if observer is None else observer.wrap(served)
 
 
-def route(index: Index, pages: Pages, *, url: str | None = None, metrics: Blueprint | None = None) -> Flask:
+def route(
+    index: Index,
+    pages: Pages,
+    *,
+    url: str | None = None,
+    metrics: Blueprint | None = None,
+    finish_later: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Flask:
     """Return the routes alone."""
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False
@@ -58,7 +73,7 @@ def route(index: Index, pages: Pages, *, url: str | None = None, metrics: Bluepr
         file_downloads(index),
         file_uploads(index),
         program_interface(index),
-        resumable_uploads(index),
+        resumable_uploads(index, finish_later),
         legacy_json_pages(index, url),
         health_check(index),
         *(() if metrics is None else (metrics,)),

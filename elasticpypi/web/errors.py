@@ -59,19 +59,26 @@ def answer_error(error: ElasticpypiError, path: str) -> Response:
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
     if status >= 500:
         _log.error("%s", error)
-    response = refusal(path, status, str(error) if _may_be_told(error) else _NOT_TOLD[status], code=_code(error))
+    text = str(error) if _may_be_told(error) else _NOT_TOLD[status]
+    response = refusal(path, status, text, code=_code(type(error).__name__))
     if isinstance(error, UnavailableError):
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
+
+
+def answer_kept_error(name: str, message: str, path: str) -> Response:
+    """Return the answer that an error deserves of which its name and its sentence were kept."""
+    status = next((status for kind, status in _STATUS.items() if kind.__name__ == name), 500)
+    return refusal(path, status, message if status < 500 else _NOT_TOLD[500], code=_code(name))
 
 
 def _may_be_told(error: ElasticpypiError) -> bool:
     return isinstance(error, tuple(_STATUS)) and not isinstance(error, _ABOUT_THIS_MACHINE)
 
 
-def _code(error: ElasticpypiError) -> str:
+def _code(name: str) -> str:
     """Return what a program tells errors apart by: AlreadyExistsError is "already-exists"."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(error).__name__.removesuffix("Error")).lower()
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name.removesuffix("Error")).lower()
 
 
 def _answer_http(error: HTTPException) -> Response:

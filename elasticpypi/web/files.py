@@ -101,7 +101,8 @@ def _asks_for_one_range() -> bool:
 
 def _core_metadata(index: Index, found: FoundFile) -> Response:
     body = index.core_metadata(found)
-    response = Response(body, mimetype="text/plain")
+    # Bytes, for nobody promises that they are UTF-8, as which Lambda would read what is called text.
+    response = Response(body, mimetype="application/octet-stream")
     _make_cacheable(response, found.file.core_metadata_sha256 or "", index)
     response.make_conditional(request)
     return response

@@ -10,6 +10,7 @@ from elasticpypi.config import Permission
 from elasticpypi.index import Index
 from elasticpypi.names import normalize_name
 from elasticpypi.web.auth import current_principal
+from elasticpypi.web.mount import root_url
 
 _SERIAL = "X-PyPI-Last-Serial"  # bandersnatch refuses an answer without it
 
@@ -32,8 +33,7 @@ def legacy_json_pages(index: Index, url: str | None) -> Blueprint:
 def _answer(index: Index, name: str, version: str | None, url: str | None) -> Response:
     normalized = normalize_name(name)
     current_principal().require(Permission.READ, normalized)
-    root = f"{url.rstrip('/')}/" if url else request.root_url
-    revision, body = index.legacy_json(normalized, version, root=root)
+    revision, body = index.legacy_json(normalized, version, root=root_url(request.environ, url))
     response = Response(body, mimetype="application/json")
     response.headers[_SERIAL] = str(revision)
     response.headers["Cache-Control"] = "private, max-age=0"

@@ -8,10 +8,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from werkzeug.datastructures import ETags, MIMEAccept
 from werkzeug.exceptions import NotAcceptable
@@ -19,9 +19,14 @@ from werkzeug.http import parse_accept_header, parse_etags
 
 from elasticpypi.auth import Principal
 from elasticpypi.config import Permission
-from elasticpypi.index import Index, Page
+from elasticpypi.index import Index, Page, Variant
 from elasticpypi.names import NormalizedName
 from elasticpypi.simple import Form
+from elasticpypi.web.carried import accepts_gzip, is_carried, most_binary_bytes
+from elasticpypi.web.mount import root_url
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 _JSON = "application/vnd.pypi.simple.v1+json"
 _HTML = "application/vnd.pypi.simple.v1+html"
@@ -53,64 +58,83 @@ class _ReadyPage:
 
     revision: int
     tag: str  # what its ETag quotes
-    whole: Answer
+    whole: Answer | None  # None: it is too large to be sent, and got from the storage
     unchanged: Answer
+
+    @property
+    def size(self) -> int:
+        """How many bytes it takes in memory, nearly all of them."""
+        return 0 if self.whole is None else len(self.whole.body)
 
 
 class Pages:
     """Answers requests for simple pages; those that were sent lately are kept in memory, as long as they are current.
 
-    Whether a page is current is asked of the catalog on every request: another process may have changed it.
+    Whether a page is current is asked of the catalog on every request: another process may have changed it. A page that
+    has more than `largest_answer` bytes (see `web.carried`) is kept in the storage, with URLs that begin with `url`, or
+    as the client has asked; who asks for it is redirected there.
     """
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, *, url: str | None = None, largest_answer: int | None = None) -> None:
         self._index = index
+        self._url = url
+        self._largest_answer = largest_answer
+        self._at_most = None if largest_answer is None else most_binary_bytes(largest_answer)
         self._ready: dict[tuple[str, str, bool, tuple[str, ...]], _ReadyPage] = {}
         self._bytes = 0
         self._changing = threading.Lock()
 
-    def project(self, name: NormalizedName, principal: Principal, environ: Mapping[str, Any]) -> Answer:
+    def project(self, name: NormalizedName, principal: Principal, environ: WSGIEnvironment) -> Answer:
         """Answer a request for a project's page.
 
         Raise ForbiddenError, NotFoundError and NotAcceptable, besides UnavailableError.
         """
         principal.require(Permission.READ, name)
         content_type = negotiate(environ.get("HTTP_ACCEPT"))
-        gzipped = _accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")[:_LONGEST_HEADER])
+        gzipped = accepts_gzip(environ)
         revision = self._index.project_revision(name)
         key = (name, content_type, gzipped, ())
         ready = self._ready.get(key)
         if ready is None or ready.revision != revision:
-            page = self._index.project_page(name, _form(content_type), revision)
+            page = self._index.project_page(name, _form(content_type), revision, at_most=self._at_most)
             ready = self._make_ready(key, page, "")
-        return _choose(ready, environ)
+        answer = _choose(ready, environ)
+        if answer is None:
+            variant = self._variant(content_type, environ)
+            return _redirect(self._index.project_page_elsewhere(name, ready.revision, variant).url)
+        return answer
 
-    def root(self, principal: Principal, environ: Mapping[str, Any]) -> Answer:
+    def root(self, principal: Principal, environ: WSGIEnvironment) -> Answer:
         """Answer a request for the list of projects, as far as the principal may see them; raise as `project` does."""
         principal.require(Permission.READ)
         content_type = negotiate(environ.get("HTTP_ACCEPT"))
-        gzipped = _accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")[:_LONGEST_HEADER])
+        gzipped = accepts_gzip(environ)
         form = _form(content_type)
         revision = self._index.root_revision(form)
         seen = () if principal.sees_everything else principal.projects
         key = ("", content_type, gzipped, seen)
         ready = self._ready.get(key)
         if ready is None or ready.revision != revision:
-            if principal.sees_everything:
-                page = self._index.root_page(form, revision)
-            else:
-                page = self._index.filtered_root_page(form, partial(principal.may, Permission.READ))
+            page = self._index.root_page(form, revision, is_visible=_filter(principal), at_most=self._at_most)
             ready = self._make_ready(key, page, _scope(seen))
-        return _choose(ready, environ)
+        answer = _choose(ready, environ)
+        if answer is None:
+            variant = self._variant(content_type, environ, _scope(seen))
+            elsewhere = self._index.root_page_elsewhere(ready.revision, variant, is_visible=_filter(principal))
+            return _redirect(elsewhere.url)
+        return answer
+
+    def _variant(self, content_type: str, environ: WSGIEnvironment, scope: str = "") -> Variant:
+        return Variant(_form(content_type), _full_type(content_type), root_url(environ, self._url), scope)
 
     def _make_ready(self, key: tuple[str, str, bool, tuple[str, ...]], page: Page, scope: str) -> _ReadyPage:
         _, content_type, gzipped, _ = key
-        ready = _ready_page(page, scope, content_type, gzipped=gzipped)
-        if len(ready.whole.body) <= _MEMORY_BYTES // 2:
+        ready = _ready_page(page, scope, content_type, gzipped=gzipped, largest_answer=self._largest_answer)
+        if ready.size <= _MEMORY_BYTES // 2:
             with self._changing:
                 self._forget(key)
                 self._ready[key] = ready
-                self._bytes += len(ready.whole.body)
+                self._bytes += ready.size
                 while self._bytes > _MEMORY_BYTES:
                     self._forget(next(iter(self._ready)))
         return ready
@@ -118,7 +142,7 @@ class Pages:
     def _forget(self, key: tuple[str, str, bool, tuple[str, ...]]) -> None:
         forgotten = self._ready.pop(key, None)
         if forgotten is not None:
-            self._bytes -= len(forgotten.whole.body)
+            self._bytes -= forgotten.size
 
 
 @lru_cache(maxsize=256)
@@ -142,11 +166,6 @@ def negotiate(accept: str | None) -> str:
     return _OFFERS[next((offer for offer in liked if offer in named), _OLD_HTML if _OLD_HTML in liked else liked[0])]
 
 
-@lru_cache(maxsize=256)
-def _accepts_gzip(accept_encoding: str) -> bool:
-    return parse_accept_header(accept_encoding).quality("gzip") > 0
-
-
 @lru_cache(maxsize=1024)
 def _etags(if_none_match: str) -> ETags:
     return parse_etags(if_none_match)
@@ -161,24 +180,43 @@ def _scope(seen: tuple[str, ...]) -> str:
     return "." + hashlib.sha256("\0".join(seen).encode()).hexdigest()[:16] if seen else ""
 
 
-def _ready_page(page: Page, scope: str, content_type: str, *, gzipped: bool) -> _ReadyPage:
+def _filter(principal: Principal) -> Callable[[NormalizedName], bool] | None:
+    return None if principal.sees_everything else partial(principal.may, Permission.READ)
+
+
+def _full_type(content_type: str) -> str:
+    return f"{content_type}; charset=utf-8" if content_type == _OLD_HTML else content_type
+
+
+def _ready_page(page: Page, scope: str, content_type: str, *, gzipped: bool, largest_answer: int | None) -> _ReadyPage:
     # The same HTML goes out under two types, and a strong ETag names the bytes as they are sent.
     tag = page.tag + scope + (".plain" if content_type == _OLD_HTML else "") + (".gzip" if gzipped else "")
-    body = page.body if gzipped else gzip.decompress(page.body)
     headers = [
-        ("Content-Type", f"{content_type}; charset=utf-8" if content_type == _OLD_HTML else content_type),
+        ("Content-Type", _full_type(content_type)),
         ("ETag", f'"{tag}"'),
         ("Cache-Control", "private, max-age=0"),
         ("Vary", "Accept, Accept-Encoding, Authorization"),
         ("X-Content-Type-Options", "nosniff"),
     ]
+    unchanged = Answer("304 Not Modified", headers, b"")
+    body = page.body if gzipped or page.body is None else gzip.decompress(page.body)
+    if body is None or not is_carried(body, largest_answer, is_text=not gzipped):
+        return _ReadyPage(page.revision, tag, None, unchanged)
     encoding = [("Content-Encoding", "gzip")] if gzipped else []
     whole = Answer("200 OK", [*headers, *encoding, ("Content-Length", str(len(body)))], body)
-    return _ReadyPage(page.revision, tag, whole, Answer("304 Not Modified", headers, b""))
+    return _ReadyPage(page.revision, tag, whole, unchanged)
 
 
-def _choose(ready: _ReadyPage, environ: Mapping[str, Any]) -> Answer:
+def _choose(ready: _ReadyPage, environ: WSGIEnvironment) -> Answer | None:
+    """Return what is sent of a page; None: a redirect to where it is."""
     known = environ.get("HTTP_IF_NONE_MATCH")
     if known is None or len(known) > _LONGEST_HEADER or not _etags(known).contains_weak(ready.tag):
+        if ready.whole is None and environ["REQUEST_METHOD"] == "HEAD":
+            return Answer("200 OK", ready.unchanged.headers, b"")  # a URL that is signed for GET refuses HEAD
         return ready.whole
     return ready.unchanged
+
+
+def _redirect(url: str) -> Answer:
+    # It dies, and must not be kept longer than it lives.
+    return Answer("302 Found", [("Location", url), ("Cache-Control", "no-store"), ("Content-Length", "0")], b"")

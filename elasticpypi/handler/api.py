@@ -1,0 +1,29 @@
+"""The Lambda function behind API Gateway. It is built when it is imported, so that a start from a snapshot has it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from elasticpypi.handler.gateway import GatewayHandler
+from elasticpypi.handler.opening import open_function
+from elasticpypi.index import connect_aws
+
+_QUEUE = "QUEUE_URL"  # what takes longer than a request goes there, if there is one
+_function = open_function(os.environ, serving=True)
+
+
+def _finish_later(request: Mapping[str, Any]) -> None:
+    # Imported by the one request in thousands that needs it, which also makes its client.
+    from elasticpypi.queue import send_message
+
+    send_message(connect_aws(_function.settings), os.environ[_QUEUE], {"finish": request})
+
+
+handle = GatewayHandler(
+    _function.index,
+    _function.settings,
+    lines=_function.lines,
+    finish_later=_finish_later if _QUEUE in os.environ else None,
+)

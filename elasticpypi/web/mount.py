@@ -1,0 +1,19 @@
+"""Where the application is mounted, as clients see it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from werkzeug.wsgi import get_host
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+
+def root_url(environ: WSGIEnvironment, url: str | None) -> str:
+    """Return the absolute URL of the index, with its slash: the configured one, else as the client has asked."""
+    if url is not None:
+        return f"{url.rstrip('/')}/"
+    mount = environ.get("SCRIPT_NAME", "").encode("latin-1").decode(errors="replace").rstrip("/")
+    return f"{environ['wsgi.url_scheme']}://{get_host(environ)}{quote(mount)}/"
