@@ -9,7 +9,7 @@ import pytest
 
 from tests.aws import Cloud, running_cloud
 from tests.running import RunningServer, serving
-from tests.site import Site, open_site
+from tests.site import Site, open_cloud_site, open_site
 
 
 @pytest.fixture
@@ -19,10 +19,20 @@ def server(tmp_path: Path) -> Iterator[RunningServer]:
         yield running
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of a module that is marked so in both worlds, but for those that are marked otherwise."""
+    marks = {mark.name for mark in metafunc.definition.iter_markers()}
+    if "site" in metafunc.fixturenames and "both_worlds" in marks and "only_in_a_directory" not in marks:
+        metafunc.parametrize("site", ["directory", "aws"], indirect=True)
+
+
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     """An index and a client of its application, in this process."""
-    opened = open_site(tmp_path / "data")
+    if getattr(request, "param", "directory") == "aws":
+        opened = open_cloud_site(request.getfixturevalue("cloud"))
+    else:
+        opened = open_site(tmp_path / "data")
     yield opened
     opened.index.close()
 

@@ -217,10 +217,11 @@ def serving(
     extra: Mapping[str, str] | None = None,
     healthy: bool = True,
     before: Sequence[str] = (),
+    local: bool = True,
 ) -> Iterator[RunningServer]:
     """Serve `data` on a free port until the context ends; credentials come from `extra` or are made by the server.
 
-    `before` is a command that runs the server as its own last act.
+    `before` is a command that runs the server as its own last act. Unless `local`, the index lies where `extra` says.
     It answers when the context begins; unless `healthy` is false, it also has looked through its storage.
     """
     port = free_port()
@@ -236,8 +237,7 @@ def serving(
                 "serve",
                 "--port",
                 str(port),
-                "--data",
-                str(data),
+                *(["--data", str(data)] if local else []),
                 *arguments,
             ],
             env=environment,

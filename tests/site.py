@@ -9,16 +9,26 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
+import requests
+from click.testing import CliRunner, Result
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import Client, TestResponse
 
 from elasticpypi.auth import Authenticator
+from elasticpypi.catalog import Catalog
+from elasticpypi.catalog.dynamodb import DynamoDBCatalog
+from elasticpypi.catalog.sqlite import SqliteCatalog
+from elasticpypi.cli.main import main
 from elasticpypi.config import Permission, Settings, User
 from elasticpypi.index import Index, open_index
 from elasticpypi.names import parse_filename
+from elasticpypi.storage import Storage
+from elasticpypi.storage.filesystem import FilesystemStorage
+from elasticpypi.storage.s3 import S3Storage
 from elasticpypi.web.app import create_app
+from tests.aws import Cloud
 
 JSON = "application/vnd.pypi.simple.v1+json"
 USERS = (
@@ -32,42 +42,204 @@ _AS_IT_IS: Mapping[str, str | None] = {}
 _FILETYPES = {"wheel": "bdist_wheel", "sdist": "sdist", "egg": "bdist_egg"}
 
 
+class Place(Protocol):
+    """Where an index lies, for those who do not go through it."""
+
+    @property
+    def arguments(self) -> list[str]:
+        """What a command is told, to find it."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of such a command."""
+
+    @property
+    def catalog_type(self) -> type[Catalog]:
+        """The class of its catalog, for tests that come in between."""
+
+    @property
+    def storage_type(self) -> type[Storage]:
+        """The class of its storage, for the same."""
+
+    def open(self, *, overwrite: bool) -> Index:
+        """Open the index."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object, as somebody does who knows nothing of an index."""
+
+    def read(self, key: str) -> bytes:
+        """Read an object."""
+
+    def remove(self, key: str) -> None:
+        """Remove an object."""
+
+    def list_keys(self) -> set[str]:
+        """Return the keys of all objects, our own included."""
+
+    def lose_catalog(self) -> None:
+        """Take the catalog away, or put an empty one in its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """An index in a directory and SQLite."""
+
+    data: Path
+
+    @property
+    def arguments(self) -> list[str]:
+        return ["--data", str(self.data)]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    @property
+    def catalog_type(self) -> type[Catalog]:
+        return SqliteCatalog
+
+    @property
+    def storage_type(self) -> type[Storage]:
+        return FilesystemStorage
+
+    def open(self, *, overwrite: bool) -> Index:
+        return open_index(Settings(overwrite=overwrite), data=self.data)
+
+    def put(self, key: str, data: bytes) -> None:
+        path = self.data / "files" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            path.unlink()
+        path.write_bytes(data)
+
+    def read(self, key: str) -> bytes:
+        return (self.data / "files" / key).read_bytes()
+
+    def remove(self, key: str) -> None:
+        (self.data / "files" / key).unlink()
+
+    def list_keys(self) -> set[str]:
+        root = self.data / "files"
+        return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+
+    def lose_catalog(self) -> None:
+        for path in self.data.glob("catalog.sqlite*"):
+            path.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An index in S3 and DynamoDB."""
+
+    cloud: Cloud
+    bucket: str
+    table: str
+
+    @property
+    def arguments(self) -> list[str]:
+        return []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        named = {"BUCKET": self.bucket, "TABLE": self.table, "USERNAME": "admin", "PASSWORD": "secret"}
+        return {f"ELASTICPYPI_{key}": value for key, value in named.items()} | self.cloud.environment
+
+    @property
+    def catalog_type(self) -> type[Catalog]:
+        return DynamoDBCatalog
+
+    @property
+    def storage_type(self) -> type[Storage]:
+        return S3Storage
+
+    def open(self, *, overwrite: bool) -> Index:
+        aws = self.cloud.aws  # whose clients take a while to be made
+        return Index(DynamoDBCatalog(aws, self.table), S3Storage(aws, self.bucket), overwrite=overwrite)
+
+    def put(self, key: str, data: bytes) -> None:
+        self.cloud.aws.s3.put_object(Bucket=self.bucket, Key=key, Body=data)
+
+    def read(self, key: str) -> bytes:
+        with self.cloud.aws.s3.get_object(Bucket=self.bucket, Key=key)["Body"] as body:
+            return body.read()
+
+    def remove(self, key: str) -> None:
+        self.cloud.aws.s3.delete_object(Bucket=self.bucket, Key=key)
+
+    def list_keys(self) -> set[str]:
+        pages = self.cloud.aws.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+        return {found["Key"] for page in pages for found in page.get("Contents", [])}
+
+    def lose_catalog(self) -> None:
+        dynamodb = self.cloud.aws.dynamodb
+        made = dynamodb.describe_table(TableName=self.table)["Table"]
+        dynamodb.delete_table(TableName=self.table)
+        dynamodb.create_table(
+            TableName=self.table,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=made["AttributeDefinitions"],
+            KeySchema=made["KeySchema"],
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
-    """An index in `data`, and a client of its application."""
+    """An index, and a client of its application."""
 
     index: Index
     client: Client
-    data: Path
+    place: Place
+
+    @property
+    def data(self) -> Path:
+        """The directory, for tests of what is so in a directory alone."""
+        assert isinstance(self.place, Directory), "this test is of a directory: mark it as such"
+        return self.place.data
 
     def get(self, path: str, *, user: str | None = "admin", method: str = "GET", **headers: str) -> TestResponse:
         """Ask for a path; keyword arguments are headers, `if_none_match` for If-None-Match."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.client.open(path, method=method, headers=_with_user(user, named), buffered=True)
 
+    def download(self, path: str) -> bytes:
+        """Return a file's bytes, from wherever the application sends us for them."""
+        answer = self.get(path)
+        if answer.status_code != 302:
+            assert answer.status_code == 200, answer.text
+            sent: bytes = answer.data
+            return sent
+        with requests.Session() as session:
+            session.trust_env = False
+            with session.get(answer.headers["Location"], timeout=60) as found:
+                found.raise_for_status()
+                data: bytes = found.content
+                return data
+
     def json(self, path: str, *, user: str = "admin") -> dict[str, Any]:
         response = self.get(path, user=user, accept=JSON)
         assert response.status_code == 200, response.text
         return cast(dict[str, Any], response.json)
+
+    def reopen(self, *, overwrite: bool) -> Site:
+        """Open the same index once more, otherwise configured."""
+        return _open(self.place, overwrite=overwrite)
+
+    def run(self, *arguments: str, text: str | None = None) -> Result:
+        """Run a command on the index, in this process."""
+        return CliRunner().invoke(main, [*arguments, *self.place.arguments], input=text, env=self.place.environment)
 
     def send(self, method: str, path: str, body: object = None, *, user: str | None = "admin") -> TestResponse:
         """Send a request with a JSON body, None for no body."""
         return self.client.open(path, method=method, headers=_with_user(user, {}), buffered=True, json=body)
 
     def drop(self, file: Path, key: str | None = None) -> None:
-        """Put a file into the directory by hand, and have it indexed."""
-        target = self.data / "files" / (key or file.name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            target.unlink()
-        target.write_bytes(file.read_bytes())
-        self.index.reconcile(target.relative_to(self.data / "files").as_posix())
+        """Put a file there by hand, and have it indexed."""
+        self.place.put(key or file.name, file.read_bytes())
+        self.index.reconcile(key or file.name)
 
     def decide(self, project: str, text: str) -> None:
         """Write a project.json by hand, and have it read."""
-        path = self.data / "files" / project / "project.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
+        self.place.put(f"{project}/project.json", text.encode())
         self.index.reconcile(f"{project}/project.json")
 
     def upload(
@@ -111,9 +283,18 @@ def upload_form(file: Path, fields: Mapping[str, str | None] = _AS_IT_IS) -> lis
 
 def open_site(data: Path, *, overwrite: bool = False) -> Site:
     """Open an index in `data` and complete its catalog."""
-    index = open_index(Settings(overwrite=overwrite), data=data)
+    return _open(Directory(data), overwrite=overwrite)
+
+
+def open_cloud_site(cloud: Cloud, *, overwrite: bool = False) -> Site:
+    """Open an index in a new bucket and a new table, and complete its catalog."""
+    return _open(Account(cloud, cloud.make_bucket(), cloud.make_table()), overwrite=overwrite)
+
+
+def _open(place: Place, *, overwrite: bool) -> Site:
+    index = place.open(overwrite=overwrite)
     index.sync()
-    return Site(index, Client(create_app(index, Authenticator(USERS))), data)
+    return Site(index, Client(create_app(index, Authenticator(USERS))), place)
 
 
 def _with_user(user: str | None, headers: dict[str, str]) -> dict[str, str]:

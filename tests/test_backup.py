@@ -19,9 +19,10 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from elasticpypi.backup.restoring import RestoreReport
 from elasticpypi.config import Settings
 from elasticpypi.errors import BackupError, StorageError
-from elasticpypi.index import Index, RestoreReport, open_index
+from elasticpypi.index import Index, open_index
 from elasticpypi.model import Status
 from elasticpypi.names import NormalizedName, parse_filename
 from tests.clients import Desk, account
@@ -643,17 +644,3 @@ def test_conflicts_and_damage_are_said_and_exit_with_1(full: Site, tmp_path: Pat
     done = run_command("restore", file, "--data", tmp_path / "third", home=tmp_path / "home")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: the backup cannot be used: it ")
-
-
-def test_a_bucket_has_its_own_means(tmp_path: Path) -> None:
-    extra = {
-        "ELASTICPYPI_BUCKET": "acme",
-        "ELASTICPYPI_TABLE": "acme",
-        "ELASTICPYPI_USERNAME": "a",
-        "ELASTICPYPI_PASSWORD": "b",
-    }
-    for command in ("backup", "restore"):
-        done = run_command(command, tmp_path / "backup.tar", home=tmp_path / "home", extra=extra)
-        assert done.returncode == 2
-        assert "S3" in done.stderr
-        assert "--data" in done.stderr

@@ -161,15 +161,6 @@ AWS = {
 }
 
 
-@pytest.mark.parametrize("command", ["serve", "sync"])
-def test_aws_is_not_in_this_release(command: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    code = Path(__file__).parents[1]
-    answer = run_command(command, home=home, extra={**AWS, "PYTHONPATH": str(code)})
-    assert_one_sentence(answer, 2, "'bucket' and 'table'", "--data")
-    assert not (tmp_path / "data").exists()
-
-
 def test_a_data_directory_makes_it_local_whatever_is_configured(home: Path, data: Path) -> None:
     answer = run_command("sync", "--data", data, home=home, extra=AWS)
     assert (answer.returncode, answer.stdout) == (0, "1 unchanged, 0 added, 0 changed, 0 removed\n")

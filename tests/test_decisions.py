@@ -12,16 +12,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from elasticpypi.catalog.sqlite import SqliteCatalog
+from elasticpypi.catalog import Catalog
 from elasticpypi.cli.main import main
 from elasticpypi.errors import DecisionsError
 from elasticpypi.model import Decisions, Entry, Status, parse_decisions
-from elasticpypi.names import NormalizedName
-from elasticpypi.storage.filesystem import FilesystemStorage
+from elasticpypi.names import NormalizedName, parse_key
+from elasticpypi.storage import Storage
 from tests.dists import make_sdist, make_wheel
 from tests.running import bare_environment
 from tests.site import Site
 
+pytestmark = pytest.mark.both_worlds
 ACME = NormalizedName("acme")
 WHEEL, OLD_WHEEL, SDIST = "acme-1.1-py3-none-any.whl", "acme-1.0-py3-none-any.whl", "acme-1.1.tar.gz"
 
@@ -36,15 +37,20 @@ def acme(site: Site, tmp_path: Path) -> Site:
 
 
 def decided(site: Site) -> Decisions:
-    return parse_decisions((site.data / "files" / "acme" / "project.json").read_bytes())
+    return parse_decisions(site.place.read("acme/project.json"))
 
 
 def listed(site: Site) -> dict[str, object]:
     return {file["filename"]: file["yanked"] for file in site.json("/simple/acme/")["files"]}
 
 
+def files(site: Site) -> list[str]:
+    """Return the keys of all files that lie there."""
+    return sorted(key for key in site.place.list_keys() if parse_key(key) and not key.endswith("/project.json"))
+
+
 def run(site: Site, *arguments: str, text: str | None = None) -> Result:
-    return CliRunner().invoke(main, [*arguments, "--data", str(site.data)], input=text)
+    return site.run(*arguments, text=text)
 
 
 # From the command line --------------------------------------------------------------------------------------------
@@ -89,9 +95,7 @@ def test_a_release_is_deleted_when_asked_twice(acme: Site) -> None:
     assert "Delete 2 files of 'acme' for good?" in done.stderr
     assert done.stdout == f"deleted: {WHEEL}\ndeleted: {SDIST}\n"
     assert listed(acme) == {OLD_WHEEL: False}
-    assert sorted(path.name for path in (acme.data / "files").rglob("acme-*") if ".elasticpypi" not in str(path)) == [
-        OLD_WHEEL
-    ]
+    assert files(acme) == [OLD_WHEEL]
 
 
 def test_all_files_of_a_project_are_deleted_and_its_name_stays(acme: Site) -> None:
@@ -143,7 +147,7 @@ def test_the_projects_are_listed(acme: Site, tmp_path: Path) -> None:
 def test_a_project_is_shown(acme: Site) -> None:
     acme.index.yank(ACME, "1.0", "old")
     acme.index.delete(ACME, SDIST)
-    (acme.data / "files" / "acme" / "acme-2.0-py3-none-any.whl").write_bytes(b"no wheel")
+    acme.place.put("acme/acme-2.0-py3-none-any.whl", b"no wheel")
     acme.index.reconcile("acme/acme-2.0-py3-none-any.whl")
     shown = run(acme, "show", "acme").output
     lines = [line for line in shown.splitlines() if "sha256" not in line]
@@ -169,10 +173,12 @@ def test_a_shell_completes_commands_and_projects(acme: Site, tmp_path: Path) -> 
     program = str(Path(sys.executable).parent / "elasticpypi")
     script = subprocess.run([program, "completion", "bash"], capture_output=True, text=True, check=True)
     assert "_ELASTICPYPI_COMPLETE" in script.stdout
-    for line, expected in (("elasticpypi ya", "plain,yank"), (f"elasticpypi show --data {acme.data} b", "plain,bolt")):
+    show = " ".join(["elasticpypi show", *acme.place.arguments, "b"])
+    for line, expected in (("elasticpypi ya", "plain,yank"), (show, "plain,bolt")):
         environment = bare_environment(
             tmp_path / "home",
             {
+                **acme.place.environment,
                 "_ELASTICPYPI_COMPLETE": "bash_complete",
                 "COMP_WORDS": line,
                 "COMP_CWORD": str(len(line.split()) - 1),
@@ -230,29 +236,27 @@ def test_a_file_under_several_keys_goes_from_all_of_them(acme: Site, tmp_path: P
     acme.drop(make_wheel(tmp_path / "other", "acme", "1.0", description="in its shadow"), f"aside/{OLD_WHEEL}")
     assert acme.index.delete(ACME, "1.0") == [OLD_WHEEL]
     assert OLD_WHEEL not in listed(acme)
-    assert [str(path) for path in (acme.data / "files").rglob(OLD_WHEEL) if ".elasticpypi" not in str(path)] == []
+    assert files(acme) == [WHEEL, SDIST]
 
 
 def test_a_rejected_file_can_be_deleted(acme: Site) -> None:
-    path = acme.data / "files" / "acme" / "acme-2.0-py3-none-any.whl"
-    path.parent.mkdir()
-    path.write_bytes(b"no wheel")
-    acme.index.reconcile(f"acme/{path.name}")
-    assert acme.index.delete(ACME, path.name) == [path.name]
-    assert not path.exists()
+    broken = "acme-2.0-py3-none-any.whl"
+    acme.place.put(f"acme/{broken}", b"no wheel")
+    acme.index.reconcile(f"acme/{broken}")
+    assert acme.index.delete(ACME, broken) == [broken]
+    assert f"acme/{broken}" not in files(acme)
     assert list(acme.index.problems()) == []
 
 
 def test_what_was_replaced_after_it_was_looked_up_is_looked_up_again(acme: Site, tmp_path: Path) -> None:
     key = f"acme/{WHEEL}"
     acme.drop(tmp_path / WHEEL, key)
-    (acme.data / "files" / WHEEL).unlink()
+    acme.place.remove(WHEEL)
     acme.index.reconcile(WHEEL)
     replacement = make_wheel(tmp_path / "other", "acme", "1.1", description="other bytes")
-    (acme.data / "files" / key).unlink()
-    (acme.data / "files" / key).write_bytes(replacement.read_bytes())  # and nobody has indexed it yet
+    acme.place.put(key, replacement.read_bytes())  # and nobody has indexed it yet
     assert acme.index.delete(ACME, WHEEL) == [WHEEL]
-    assert not (acme.data / "files" / key).exists()
+    assert key not in files(acme)
     assert decided(acme).deleted == {WHEEL: hashlib.sha256(replacement.read_bytes()).hexdigest()}
 
 
@@ -271,7 +275,7 @@ def test_a_reason_that_is_no_text_is_refused(acme: Site) -> None:
         assert (done.exit_code, done.stderr) == (1, "Error: the reason is no text: it contains half a character\n")
     answer = acme.send("PUT", "/api/v1/projects/acme/yanked/1.1", {"reason": "\ud800"})
     assert (answer.status_code, answer.mimetype) == (400, "application/json")
-    assert not (acme.data / "files" / "acme" / "project.json").exists()
+    assert "acme/project.json" not in acme.place.list_keys()
 
 
 def test_who_cannot_be_asked_is_told_how_to_confirm(acme: Site) -> None:
@@ -283,8 +287,7 @@ def test_who_cannot_be_asked_is_told_how_to_confirm(acme: Site) -> None:
 
 def test_a_catalog_that_is_not_there_is_no_empty_one(acme: Site) -> None:
     acme.index.close()
-    for path in acme.data.glob("catalog.sqlite*"):
-        path.unlink()
+    acme.place.lose_catalog()
     done = run(acme, "list")
     assert (done.exit_code, done.stdout) == (1, "")
     assert "run `elasticpypi sync`" in done.stderr
@@ -297,14 +300,14 @@ def test_no_bytes_come_out_of_the_shadow_while_a_file_is_deleted(
     acme.drop(make_wheel(tmp_path / "other", "acme", "1.0", description="in its shadow"), f"aside/{OLD_WHEEL}")
     served = digest(acme, OLD_WHEEL)
     seen = []
-    remove = FilesystemStorage.remove
+    remove = acme.place.storage_type.remove
 
-    def remove_and_look(storage: FilesystemStorage, key: str, *, fingerprint: str) -> None:
+    def remove_and_look(storage: Storage, key: str, *, fingerprint: str) -> None:
         remove(storage, key, fingerprint=fingerprint)
         acme.index.reconcile(key)
         seen.append(digest(acme, OLD_WHEEL))
 
-    monkeypatch.setattr(FilesystemStorage, "remove", remove_and_look)
+    monkeypatch.setattr(acme.place.storage_type, "remove", remove_and_look)
     assert acme.index.delete(ACME, OLD_WHEEL) == [OLD_WHEEL]
     assert seen == [served, served, None]
     assert decided(acme).deleted == {OLD_WHEEL: served}
@@ -319,16 +322,16 @@ def test_a_file_that_is_deleted_while_another_comes_keeps_its_name(
     acme: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = make_wheel(tmp_path / "other", "acme", "1.1", description="other bytes")
-    ask = SqliteCatalog.entries_named
+    ask = acme.place.catalog_type.entries_named
     deleted: list[str] = []
 
-    def ask_and_delete(catalog: SqliteCatalog, name: NormalizedName, filename: str) -> list[Entry]:
+    def ask_and_delete(catalog: Catalog, name: NormalizedName, filename: str) -> list[Entry]:
         if not deleted:
             deleted.append(filename)
             acme.index.delete(ACME, WHEEL)
         return ask(catalog, name, filename)
 
-    monkeypatch.setattr(SqliteCatalog, "entries_named", ask_and_delete)
+    monkeypatch.setattr(acme.place.catalog_type, "entries_named", ask_and_delete)
     assert acme.upload(other).status_code == 409
     assert deleted == [WHEEL]
 

@@ -10,16 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from elasticpypi.cli.doctor import (
-    EXAMPLE_PASSWORDS,
-    Finding,
-    check_file_system,
-    check_space,
-    check_sqlite,
-    check_watches,
-    examine,
-)
+from elasticpypi.cli.doctor import EXAMPLE_PASSWORDS, examine
+from elasticpypi.cli.doctor_local import check_file_system, check_space, check_sqlite, check_watches
 from elasticpypi.config import Settings
+from elasticpypi.finding import Finding
 from elasticpypi.index import open_index
 from elasticpypi.passwords import is_hash
 from tests.dists import make_wheel
@@ -61,9 +55,9 @@ def problems(data: Path | None, **variables: str | Path) -> list[Finding]:
 
 def test_a_healthy_index(data: Path, config: Path) -> None:
     assert findings(data, CONFIG=config) == [
-        Finding("SQLite", f"version {sqlite3.sqlite_version}"),
         Finding("configuration", str(config)),
         Finding("passwords", "none that others know"),
+        Finding("SQLite", f"version {sqlite3.sqlite_version}"),
         Finding("data directory", str(data)),
         Finding("privacy", "others may not look into it"),
         Finding("credentials", "those of the configuration"),
@@ -85,19 +79,6 @@ def test_a_configuration_that_cannot_be_used_is_a_finding(tmp_path: Path) -> Non
             "configuration",
             f"'password' is missing in {config}, which every configuration file names; "
             'add for example "password": "something-secretive"',
-            "correct that, and run `elasticpypi doctor` again",
-        )
-    ]
-
-
-def test_what_this_release_cannot_use_is_a_finding(config: Path) -> None:
-    deployment = {"service": "pypi", "stage": "dev", "profile": None, "bucket": "files", "table": "catalog"}
-    config.write_text(json.dumps({**deployment, "username": "alice", "password": "wonder"}))
-    assert problems(None, CONFIG=config) == [
-        Finding(
-            "configuration",
-            "'bucket' and 'table' name S3 and DynamoDB, which this release cannot use yet: "
-            "remove both keys, or give a directory with --data",
             "correct that, and run `elasticpypi doctor` again",
         )
     ]

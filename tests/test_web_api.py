@@ -20,6 +20,7 @@ from elasticpypi.web.pages import Pages
 from tests.dists import make_sdist, make_wheel
 from tests.site import Site
 
+pytestmark = pytest.mark.both_worlds
 ACME = NormalizedName("acme")
 OPENAPI: dict[str, Any] = json.loads((Path(application.__file__).parent / "openapi.json").read_text())
 
@@ -69,7 +70,7 @@ def acme(site: Site, tmp_path: Path) -> Site:
 
 
 def decided(site: Site) -> object:
-    return parse_decisions((site.data / "files" / "acme" / "project.json").read_bytes())
+    return parse_decisions(site.place.read("acme/project.json"))
 
 
 def test_the_description_is_valid() -> None:
@@ -204,12 +205,11 @@ def test_what_cannot_be_done_is_said_in_json(
 
 
 def test_a_project_whose_decisions_cannot_be_read_takes_no_new_ones(acme: Site) -> None:
-    (acme.data / "files" / "acme").mkdir(exist_ok=True)
     acme.decide("acme", "{")
     answer = call(acme, "PUT", "/api/v1/projects/acme/yanked/1.0")
     assert answer.json is not None
     assert (answer.status_code, answer.json["error"]) == (409, "decisions")
-    assert (acme.data / "files" / "acme" / "project.json").read_text() == "{"
+    assert acme.place.read("acme/project.json") == b"{"
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_only_administrators_decide(acme: Site, method: str, path: str) -> None:
         assert (answer.status_code, answer.json["error"]) == (403, "forbidden")  # type: ignore[index]
     answer = call(acme, method, f"/api/v1/{path}", user=None)
     assert (answer.status_code, answer.json["error"]) == (401, "unauthorized")  # type: ignore[index]
-    assert not (acme.data / "files" / "acme" / "project.json").exists()
+    assert "acme/project.json" not in acme.place.list_keys()
     assert len(acme.json("/simple/acme/")["files"]) == 3
 
 

@@ -15,6 +15,7 @@ from elasticpypi.web.app import create_app
 from tests.dists import make_egg, make_sdist, make_wheel
 from tests.site import USERS, Site
 
+pytestmark = pytest.mark.both_worlds
 ACME = NormalizedName("acme")
 METADATA = """\
 Metadata-Version: 2.4
@@ -110,7 +111,7 @@ def test_the_files_are_those_of_the_simple_page(site: Site, described: Path, tmp
         assert (file["size"], file["requires_python"]) == (expected["size"], expected.get("requires-python"))
         assert (file["yanked"], file["yanked_reason"]) == ((True, "broken") if expected["yanked"] else (False, None))
         path = file["url"].removeprefix("http://localhost")
-        assert hashlib.sha256(site.get(path).data).hexdigest() == file["digests"]["sha256"]
+        assert hashlib.sha256(site.download(path)).hexdigest() == file["digests"]["sha256"]
     kinds = [(file["packagetype"], file["python_version"]) for file in files]
     assert kinds == [("bdist_wheel", "py3"), ("bdist_egg", "3.11"), ("sdist", "source")]
     assert list(shown["releases"]) == ["1.0", "1.1+local"]

@@ -21,6 +21,8 @@ from tests.dists import make_wheel
 from tests.running import RunningServer, serving
 from tests.site import JSON, USERS, Site
 
+pytestmark = pytest.mark.both_worlds
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 

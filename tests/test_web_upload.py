@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.dists import make_egg, make_sdist, make_wheel
-from tests.site import Site, open_site, upload_form
+from tests.site import Site, upload_form
+
+pytestmark = pytest.mark.both_worlds
 
 Maker = Callable[..., Path]
 ACME = "acme-1.0-py3-none-any.whl"
@@ -17,9 +19,7 @@ ACME = "acme-1.0-py3-none-any.whl"
 
 def stored(site: Site) -> list[str]:
     """Return the keys of everything that lies in the storage, what is on its way in included."""
-    root = site.data / "files"
-    found = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-    return sorted(key for key in found if "first-seen" not in key and not key.endswith("/lock"))
+    return sorted(key for key in site.place.list_keys() if "first-seen" not in key and not key.endswith("/lock"))
 
 
 @pytest.mark.parametrize("path", ["/legacy/", "/legacy", "/simple/", "/simple"])
@@ -68,44 +68,42 @@ def test_other_bytes_under_a_taken_name_are_refused(site: Site, tmp_path: Path, 
     assert response.status_code == 409
     assert "already exist" in response.text
     assert "already exist" in response.status
-    assert site.get(f"/packages/acme/{ACME}").data == old.read_bytes()
+    assert site.download(f"/packages/acme/{ACME}") == old.read_bytes()
     assert stored(site) == [key]
 
 
 def test_what_lies_there_unknown_to_the_catalog_is_not_overwritten(site: Site, tmp_path: Path) -> None:
     old = make_wheel(tmp_path / "old", "acme", "1.0", description="old")
-    target = site.data / "files" / "acme" / ACME
-    target.parent.mkdir()
-    target.write_bytes(old.read_bytes())
+    site.place.put(f"acme/{ACME}", old.read_bytes())
     assert site.upload(make_wheel(tmp_path / "new", "acme", "1.0", description="new")).status_code == 409
     assert site.upload(old).status_code == 200
-    target.write_bytes(b"broken")
+    site.place.put(f"acme/{ACME}", b"broken")
     assert site.upload(old).status_code == 409
-    assert target.read_bytes() == b"broken"
+    assert site.place.read(f"acme/{ACME}") == b"broken"
 
 
 def test_a_file_that_was_removed_by_hand_can_be_uploaded_again(site: Site, tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, "acme", "1.0")
     site.upload(wheel)
-    (site.data / "files" / "acme" / ACME).unlink()
+    site.place.remove(f"acme/{ACME}")
     assert site.upload(wheel).text == f"{ACME} is stored and listed.\n"
-    assert site.get(f"/packages/acme/{ACME}").data == wheel.read_bytes()
+    assert site.download(f"/packages/acme/{ACME}") == wheel.read_bytes()
 
 
 @pytest.mark.parametrize("key", [f"acme/{ACME}", ACME])
-def test_overwrite_replaces(tmp_path: Path, key: str) -> None:
-    site = open_site(tmp_path / "data", overwrite=True)
+def test_overwrite_replaces(site: Site, tmp_path: Path, key: str) -> None:
+    site = site.reopen(overwrite=True)
     site.drop(make_wheel(tmp_path / "old", "acme", "1.0", description="old"), key)
     new = make_wheel(tmp_path / "new", "acme", "1.0", description="new")
     response = site.upload(new)
     assert (response.status_code, response.text) == (200, f"{ACME} has replaced other bytes.\n")
-    assert site.get(f"/packages/acme/{ACME}").data == new.read_bytes()
+    assert site.download(f"/packages/acme/{ACME}") == new.read_bytes()
     site.index.close()
 
 
 @pytest.mark.parametrize(("overwrite", "status"), [(False, 409), (True, 200)])
-def test_a_deleted_name_belongs_to_the_bytes_it_had(tmp_path: Path, overwrite: bool, status: int) -> None:
-    site = open_site(tmp_path / "data", overwrite=overwrite)
+def test_a_deleted_name_belongs_to_the_bytes_it_had(site: Site, tmp_path: Path, overwrite: bool, status: int) -> None:
+    site = site.reopen(overwrite=overwrite)
     site.decide("acme", f'{{"deleted": {{"{ACME}": "{"0" * 64}"}}}}')
     response = site.upload(make_wheel(tmp_path, "acme", "1.0"))
     assert response.status_code == status
@@ -251,17 +249,16 @@ def test_uploading_needs_permission_for_the_project(
     assert len(stored(site)) == (status == 200)
 
 
-def test_an_index_that_is_still_being_built_takes_nothing(tmp_path: Path) -> None:
-    site = open_site(tmp_path / "data")
-    (tmp_path / "data" / "catalog.sqlite").unlink()
+def test_an_index_that_is_still_being_built_takes_nothing(site: Site, tmp_path: Path) -> None:
+    site.place.lose_catalog()
     response = site.upload(make_wheel(tmp_path, "acme", "1.0"))
     assert response.status_code == 503
     assert "Retry-After" in response.headers
     assert site.get("/simple/acme/").status_code == site.get("/simple/").status_code == 503
     assert site.get("/health").status_code == 503
-    site.index.close()
 
 
+@pytest.mark.only_in_a_directory("a bucket has no directories")
 def test_a_place_that_is_taken_by_no_file_is_named_in_the_log(
     site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,9 +12,9 @@ from typing import BinaryIO
 
 import click
 
-from elasticpypi.cli.options import configured_index, data_option, json_option, print_json, read_settings
+from elasticpypi.cli.options import configured_index, data_option, json_option, print_json
 from elasticpypi.cli.progress import CountedStream
-from elasticpypi.errors import BackupError, ConfigError
+from elasticpypi.errors import BackupError
 
 _STANDARD_STREAM = Path("-")
 _file_argument = click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
@@ -30,7 +30,6 @@ def backup(file: Path, as_json: bool, data: Path | None) -> None:
     The index may be served and changed meanwhile. Files, what people have decided about them and when they were first
     seen are in it; the catalog, which is made anew, and the credentials are not.
     """
-    _refuse_bucket(data)
     with configured_index(data, existing=True) as index, _writing(file) as stream:
         report = index.backup(CountedStream(stream, "written").as_stream())
     for key, reason in report.left_out.items():
@@ -50,10 +49,9 @@ def backup(file: Path, as_json: bool, data: Path | None) -> None:
 def restore(file: Path, as_json: bool, data: Path | None) -> None:
     """Put back what the backup FILE holds; "-" for standard input.
 
-    Into a new data directory, or into one that is being served. What lies there already stays: the same content is
-    skipped, another is reported.
+    Into a new data directory or bucket, or into one that is being served. What lies there already stays: the same
+    content is skipped, another is reported.
     """
-    _refuse_bucket(data)
     with _reading(file) as stream, configured_index(data, may_create=True) as index:
         report = index.restore(CountedStream(stream, "read").as_stream())
     for key, reason in report.problems.items():
@@ -63,14 +61,6 @@ def restore(file: Path, as_json: bool, data: Path | None) -> None:
     else:
         click.echo(f"{report.restored} restored, {report.present} there already, {len(report.problems)} not restored")
     sys.exit(1 if report.problems else 0)
-
-
-def _refuse_bucket(data: Path | None) -> None:
-    if read_settings(data).bucket is not None:
-        raise ConfigError(
-            "'bucket' is configured, and S3 has means of its own (versioning, replication, AWS Backup): "
-            "use those, or name the directory of a local index with --data"
-        )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The local server: granian in front of the application, with the index in a directory (docs/servers.md says why)."""
+"""The local server: granian in front of the application (docs/servers.md says why)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,9 +31,9 @@ from granian.server import Server
 import elasticpypi
 from elasticpypi.auth import Authenticator
 from elasticpypi.cli.credentials import with_credentials
-from elasticpypi.cli.watch import start_watching
+from elasticpypi.cli.watch import start_completing, start_watching
 from elasticpypi.config import Settings
-from elasticpypi.errors import ConfigError
+from elasticpypi.errors import ConfigError, NotReadyError
 from elasticpypi.index import open_index
 from elasticpypi.web.access_log import AccessLog
 from elasticpypi.web.app import create_app
@@ -63,7 +63,10 @@ def run_server(settings: Settings, data: Path, *, host: str, port: int, workers:
     """Serve until a signal says stop; requests that have begun are finished."""
     settings, made = with_credentials(settings, data)
     # What is wrong is said once, and before anything is served.
-    open_index(settings, data=data).close()
+    with closing(open_index(settings, data=data)) as index:
+        if settings.bucket is not None:
+            with suppress(NotReadyError):
+                index.check()
     Authenticator(settings.all_users)
     server = Server(
         "elasticpypi",
@@ -124,7 +127,10 @@ def build_application(
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
     logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it counts every change
     index = open_index(settings, data=data)
-    start_watching(index, data)
+    if settings.bucket is None:
+        start_watching(index, data)
+    else:
+        start_completing(index)
     traffic = SharedTraffic(counters)
     log = [AccessLog(sys.stdout.fileno(), shared=shared)] if watched.access_log else []
     observer = Observer(traffic, *log, behind_proxy=watched.behind_proxy)
@@ -178,7 +184,8 @@ def _welcome(settings: Settings, data: Path, *, host: str, port: int, made: bool
     """Return what to do next, ready to paste; with the password only where it has just been made."""
     netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     base = f"http://{netloc}"
-    lines = [f"elasticpypi {elasticpypi.__version__} serves {base}/simple/ from {data}", ""]
+    place = str(data) if settings.bucket is None else f"the bucket {settings.bucket!r}, by the table {settings.table!r}"
+    lines = [f"elasticpypi {elasticpypi.__version__} serves {base}/simple/ from {place}", ""]
     if not made:
         place = f"{data / 'credentials.json'}" if (data / "credentials.json").exists() else "the configuration"
         return "\n".join([*lines, f"The credentials are in {place}.", ""])

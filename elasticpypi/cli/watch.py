@@ -1,5 +1,7 @@
 """Keeps a local index equal to its directory while it serves: files dropped in by hand, changed or removed.
 
+On AWS events do that; there it only fills a catalog that is new.
+
 However many processes serve one data directory, one of them watches; when it ends, another takes over.
 """
 
@@ -27,6 +29,7 @@ _DEBOUNCE_MILLISECONDS = 200
 _RETRY_SECONDS = 1.0
 _SETTLING_SECONDS = 3.0  # for files that are being written while a new catalog is filled
 _PROGRESS_SECONDS = 10.0
+_COMPLETING_SECONDS = 60.0
 # In ticks. The watch stands before the first one; that of a new directory follows an event of its own.
 _PROBE_BEGINS, _PROBE_GOES_ON, _PROBE_ENDS = 1, 3, 20
 _SYNC_SECONDS = 15 * 60.0  # should the system lose an event
@@ -36,6 +39,22 @@ _log = logging.getLogger(__name__)
 def start_watching(index: Index, data: Path) -> None:
     """Watch from a thread of its own, as long as the process lives."""
     threading.Thread(target=_watch_for_ever, args=(index, data), name="watch", daemon=True).start()
+
+
+def start_completing(index: Index) -> None:
+    """Fill a catalog that does not know the whole storage yet, from a thread of its own."""
+    threading.Thread(target=_complete, args=(index,), name="complete", daemon=True).start()
+
+
+def _complete(index: Index) -> None:
+    while True:
+        try:
+            if index.is_complete() or not (failed := index.sync(progress=_Progress().log).failed):
+                return
+            _log.error("not all files can be read (%s); looking again in a minute", ", ".join(list(failed)[:3]))
+        except ElasticpypiError as error:
+            _log.error("the catalog could not be filled, which is tried again in a minute: %s", error)
+        time.sleep(_COMPLETING_SECONDS)
 
 
 def _watch_for_ever(index: Index, data: Path) -> None:

@@ -1,0 +1,152 @@
+"""The bucket, as serverless.yml makes it: private, versioned, encrypted, and cleared of what uploads leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from botocore.exceptions import ClientError
+
+from elasticpypi.aws import AWS, error_code
+from elasticpypi.deployment import DEPLOY, FIX, Deployment, Result
+from elasticpypi.names import RESERVED_PREFIX
+
+if TYPE_CHECKING:
+    from types_boto3_s3.type_defs import LifecycleRuleTypeDef, PublicAccessBlockConfigurationTypeDef
+
+_Answer = TypeVar("_Answer")
+_MISSING = {"404", "NoSuchBucket"}
+BLOCKS: PublicAccessBlockConfigurationTypeDef = {
+    "BlockPublicAcls": True,
+    "IgnorePublicAcls": True,
+    "BlockPublicPolicy": True,
+    "RestrictPublicBuckets": True,
+}
+# By id, as `sls deploy` sets them for a bucket that it makes. What it does there with old versions of files is not
+# asked for: in a bucket that was there before, some may be somebody else's.
+LIFECYCLE: dict[str, dict[str, Any]] = {
+    "elasticpypi-parts": {
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 2},
+    },
+    "elasticpypi-uploads": {
+        "Status": "Enabled",
+        "Filter": {"Prefix": f"{RESERVED_PREFIX}uploads/"},
+        "Expiration": {"Days": 2},
+        "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
+    },
+    "elasticpypi-pages": {
+        "Status": "Enabled",
+        "Filter": {"Prefix": f"{RESERVED_PREFIX}pages/"},
+        "Expiration": {"Days": 30},
+        "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
+    },
+}
+
+
+def check_bucket(aws: AWS, names: Deployment) -> Result:
+    """Look whether the bucket is there, and in which region."""
+    try:
+        answer = aws.s3.head_bucket(Bucket=names.bucket)
+    except ClientError as error:
+        if error_code(error) in _MISSING:
+            remedy = f"{DEPLOY} makes it; if that was done, correct 'bucket', or 'profile' for another account"
+            return Result(f"there is no bucket {names.bucket!r}", remedy)
+        if error_code(error) == "403":
+            found = f"{names.bucket!r} belongs to another account, or these credentials may not s3:ListBucket there"
+            return Result(found, "choose another name for 'bucket' (all accounts share them), or allow s3:ListBucket")
+        raise
+    # The client follows a bucket to its region, which costs a request; signed URLs are made for ours.
+    region = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", aws.region)
+    if region != aws.region:
+        found = f"{names.bucket!r} lies in {region}, and this is configured for {aws.region}"
+        return Result(found, f'write "region": "{region}" into the configuration')
+    return Result(f"{names.bucket!r} in {region}")
+
+
+def check_privacy(aws: AWS, names: Deployment) -> Result:
+    """Look whether anything can make the bucket public."""
+    blocks = _or_none(lambda: aws.s3.get_public_access_block(Bucket=names.bucket), "NoSuchPublicAccessBlock")
+    if blocks is not None and blocks["PublicAccessBlockConfiguration"] == BLOCKS:
+        return Result("nobody can make it public")
+    status = _or_none(lambda: aws.s3.get_bucket_policy_status(Bucket=names.bucket), "NoSuchBucketPolicy")
+    is_public = status is not None and status["PolicyStatus"]["IsPublic"]
+    found = "its policy makes it public" if is_public else "a policy or an ACL could make it public"
+
+    def mend() -> str:
+        aws.s3.put_public_access_block(Bucket=names.bucket, PublicAccessBlockConfiguration=BLOCKS)
+        return "public access is blocked now"
+
+    return Result(found, f"run {FIX}, which blocks public access", mend)
+
+
+def check_versioning(aws: AWS, names: Deployment) -> Result:
+    """Look whether what is overwritten or deleted can be had back."""
+    if aws.s3.get_bucket_versioning(Bucket=names.bucket).get("Status") == "Enabled":
+        return Result("on")
+
+    def mend() -> str:
+        aws.s3.put_bucket_versioning(Bucket=names.bucket, VersioningConfiguration={"Status": "Enabled"})
+        return "versioning is on now"
+
+    return Result("off: what is overwritten or deleted is lost", f"run {FIX}, which switches it on", mend)
+
+
+def check_encryption(aws: AWS, names: Deployment) -> Result:
+    """Tell how objects are encrypted at rest; S3 does so by itself since January 2023."""
+    answer = _or_none(lambda: aws.s3.get_bucket_encryption(Bucket=names.bucket), "ServerSideEncryptionConfiguration")
+    rules = [] if answer is None else answer["ServerSideEncryptionConfiguration"]["Rules"]
+    named = [rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] for rule in rules]
+    return Result(named[0] if named else "AES256, as S3 does by itself")
+
+
+def check_lifecycle(aws: AWS, names: Deployment) -> Result:
+    """Look whether S3 clears what uploads and pages leave behind."""
+    answer = _or_none(
+        lambda: aws.s3.get_bucket_lifecycle_configuration(Bucket=names.bucket), "NoSuchLifecycleConfiguration"
+    )
+    present = [] if answer is None else list(answer["Rules"])
+    rules = merge_lifecycle(present)
+    if rules == present:
+        return Result("what uploads and pages leave behind is cleared")
+    missing = sorted(rule["ID"] for rule in rules if rule not in present)
+
+    def mend() -> str:
+        aws.s3.put_bucket_lifecycle_configuration(Bucket=names.bucket, LifecycleConfiguration={"Rules": rules})
+        return "they are set now; other rules are as they were"
+
+    return Result(f"rules are missing or others: {', '.join(missing)}", f"run {FIX}, which sets them", mend)
+
+
+def merge_lifecycle(present: list[Any]) -> list[LifecycleRuleTypeDef]:
+    """Return the rules with ours among them; those with other ids stay, in their places."""
+    merged = [_ours(rule["ID"]) if rule.get("ID") in LIFECYCLE and not _same(rule) else rule for rule in present]
+    there = {rule.get("ID") for rule in present}
+    return merged + [_ours(name) for name in LIFECYCLE if name not in there]
+
+
+def _ours(name: str) -> Any:
+    return {"ID": name, **LIFECYCLE[name]}
+
+
+def _same(rule: Any) -> bool:
+    """Whether a rule says what ours with the same id says; a prefix may stand in three ways."""
+    return _plain(rule) == _plain(_ours(rule["ID"]))
+
+
+def _plain(rule: Any) -> dict[str, Any]:
+    filtered = rule.get("Filter", {})
+    others = {key: value for key, value in rule.items() if key not in ("Filter", "Prefix")}
+    prefix = filtered.get("Prefix", rule.get("Prefix", ""))
+    return {**others, "Prefix": prefix, "Filter": {key: filtered[key] for key in filtered if key != "Prefix"}}
+
+
+def _or_none(ask: Callable[[], _Answer], missing: str) -> _Answer | None:
+    """Return an answer; None where S3 says by a code that begins so that nothing of the kind is set."""
+    try:
+        return ask()
+    except ClientError as error:
+        if error_code(error).startswith(missing):
+            return None
+        raise

@@ -1,0 +1,609 @@
+"""`elasticpypi doctor` on AWS: quiet where all is as `sls deploy` makes it, else a finding with its remedy; `--fix`.
+
+Where moto is not AWS: it has no IAM (what is denied is denied here by a hook), tells nothing of a bucket in another
+region, forgets a notification for EventBridge, and knows no metric of its queues.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from botocore.exceptions import ClientError
+
+from elasticpypi.aws import AWS
+from elasticpypi.cli.doctor import examine
+from elasticpypi.deployment import Deployment, bucket, events, table
+from elasticpypi.deployment.examine import examine as examine_deployment
+from elasticpypi.finding import Finding
+from tests.aws import REGION, Cloud
+from tests.dists import make_wheel
+from tests.running import run_command
+from tests.site import Account
+
+QUEUE = "arn:aws:sqs:eu-central-1:123456789012:elasticpypi-dev-events"
+OTHER = "arn:aws:sqs:eu-central-1:123456789012:somebody-else"
+AGAIN = "correct that, and run `elasticpypi doctor` again"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Bucket, table and queues in an account, and the configuration that names them."""
+
+    cloud: Cloud
+    service: str
+    bucket: str
+    table: str
+    config: Path
+
+    @property
+    def aws(self) -> AWS:
+        return self.cloud.aws
+
+    @property
+    def names(self) -> Deployment:
+        return Deployment(self.bucket, self.table, f"{self.service}-dev")
+
+    def sync(self) -> None:
+        Account(self.cloud, self.bucket, self.table).open(overwrite=False).sync()
+
+    def findings(self, *, fix: bool = False, data: Path | None = None) -> list[Finding]:
+        return list(examine({"ELASTICPYPI_CONFIG": str(self.config)}, data, fix=fix))
+
+    def problems(self, *, fix: bool = False) -> list[Finding]:
+        return [finding for finding in self.findings(fix=fix) if finding.remedy is not None]
+
+    def run(self, *arguments: str | Path, home: Path, **variables: str) -> Any:
+        extra = {**self.cloud.environment, "ELASTICPYPI_CONFIG": str(self.config), **variables}
+        return run_command(*arguments, home=home, extra=extra)
+
+    def make_queues(self) -> str:
+        """Make queue and dead-letter queue as the template does, and return the queue's ARN."""
+        self.aws.sqs.create_queue(QueueName=self.names.dead_letter_queue)
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Principal": {"Service": "s3.amazonaws.com"},
+                    "Action": "sqs:SendMessage",
+                    "Resource": "*",
+                    "Condition": {"ArnEquals": {"aws:SourceArn": f"arn:aws:s3:::{self.bucket}"}},
+                }
+            ],
+        }
+        url = self.aws.sqs.create_queue(QueueName=self.names.queue, Attributes={"Policy": json.dumps(policy)})
+        return self.aws.sqs.get_queue_attributes(QueueUrl=url["QueueUrl"], AttributeNames=["QueueArn"])["Attributes"][
+            "QueueArn"
+        ]
+
+    def notify(self, *notifications: dict[str, Any]) -> None:
+        self.aws.s3.put_bucket_notification_configuration(
+            Bucket=self.bucket,
+            NotificationConfiguration={"QueueConfigurations": notifications},  # type: ignore[typeddict-item]
+        )
+
+    def notifications(self) -> list[Any]:
+        found = self.aws.s3.get_bucket_notification_configuration(Bucket=self.bucket)
+        return list(found.get("QueueConfigurations", []))
+
+
+@pytest.fixture
+def account(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """A configuration of which there is nothing in the account yet."""
+    for name, value in cloud.environment.items():
+        monkeypatch.setenv(name, value)
+    service = f"pypi-{uuid.uuid4().hex[:8]}"
+    stack = Stack(cloud, service, f"{service}-files", f"{service}-table", tmp_path / "config.json")
+    document = {
+        "service": service,
+        "stage": "dev",
+        "bucket": stack.bucket,
+        "table": stack.table,
+        "profile": None,
+        "username": "alice",
+        "password": "wonder",
+    }
+    stack.config.touch(mode=0o600)
+    stack.config.write_text(json.dumps(document))
+    return stack
+
+
+@pytest.fixture
+def bare(account: Stack) -> Stack:
+    """Bucket and table as somebody might have made them by hand, queues as deployed, a complete and empty index."""
+    s3, dynamodb = account.aws.s3, account.aws.dynamodb
+    s3.create_bucket(Bucket=account.bucket, CreateBucketConfiguration={"LocationConstraint": REGION})  # type: ignore[typeddict-item]
+    dynamodb.create_table(
+        TableName=account.table,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+    )
+    account.make_queues()
+    return account
+
+
+@pytest.fixture
+def deployed(bare: Stack) -> Stack:
+    """All of it as it should be."""
+    bare.sync()
+    assert [finding.check for finding in bare.problems(fix=True)] == []
+    return bare
+
+
+def test_a_healthy_deployment(deployed: Stack) -> None:
+    found = [finding for finding in deployed.findings() if finding.check != "queue"]  # the look itself makes events
+    assert found == [
+        Finding("configuration", str(deployed.config)),
+        Finding("passwords", "none that others know"),
+        Finding("region", REGION),
+        Finding("credentials", "those of arn:aws:sts::123456789012:user/moto"),
+        Finding("bucket", f"{deployed.bucket!r} in {REGION}"),
+        Finding("bucket's privacy", "nobody can make it public"),
+        Finding("bucket's versioning", "on"),
+        Finding("bucket's encryption", "AES256, as S3 does by itself"),
+        Finding("bucket's lifecycle", "what uploads and pages leave behind is cleared"),
+        Finding("objects", "an object was written, read, downloaded by a signed URL and removed"),
+        Finding("notifications", "the queue hears of every object"),
+        Finding("table", f"{deployed.table!r} is ACTIVE"),
+        Finding("table's time-to-live", "by 'expires'"),
+        Finding("table's backups", "point-in-time recovery is on"),
+        Finding("items", "an item was written, read and removed"),
+        Finding("dead letters", "empty"),
+        Finding("catalog and storage", "both can be read"),
+        Finding("sync", "catalog and storage agree"),
+        Finding("files", "each one is listed"),
+    ]
+
+
+def test_nothing_is_left_behind(deployed: Stack) -> None:
+    deployed.findings()
+    assert deployed.aws.s3.list_objects_v2(Bucket=deployed.bucket)["KeyCount"] == 0
+    left = deployed.aws.dynamodb.query(
+        TableName=deployed.table,
+        KeyConditionExpression="pk = :doctor",
+        ExpressionAttributeValues={":doctor": {"S": "doctor"}},
+    )
+    assert left["Items"] == []
+
+
+# What is not deployed ----------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_deployed_yet(account: Stack) -> None:
+    assert account.problems() == [
+        Finding(
+            "bucket",
+            f"there is no bucket {account.bucket!r}",
+            "`npx sls deploy` makes it; if that was done, correct 'bucket', or 'profile' for another account",
+        ),
+        Finding(
+            "table",
+            f"there is no table {account.table!r} in {REGION}",
+            "`npx sls deploy` makes it; if that was done, correct 'table', 'region' or 'profile'",
+        ),
+        Finding(
+            "queue",
+            f"there is no queue '{account.service}-dev-events': this is not deployed yet",
+            "run `npx sls deploy`",
+        ),
+    ]
+
+
+def test_a_table_of_somebody_else(account: Stack) -> None:
+    account.aws.dynamodb.create_table(
+        TableName=account.table,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "N"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+    )
+    problem = next(finding for finding in account.problems() if finding.check == "table")
+    assert problem.found == f"{account.table!r} has the keys id (N), and not pk (S), sk (S)"
+
+
+def test_a_catalog_that_is_not_complete(bare: Stack) -> None:
+    problem = Finding("catalog", "it does not know all files yet", "run `elasticpypi sync`, which brings them in")
+    assert problem in bare.problems()
+
+
+def test_another_region(deployed: Stack) -> None:
+    def elsewhere(parsed: dict[str, Any], **_: object) -> None:
+        parsed["ResponseMetadata"]["HTTPHeaders"]["x-amz-bucket-region"] = "us-west-2"
+
+    aws = AWS(region=REGION)
+    aws.s3.meta.events.register("after-call.s3.HeadBucket", elsewhere)
+    result = bucket.check_bucket(aws, deployed.names)
+    assert result.found == f"{deployed.bucket!r} lies in us-west-2, and this is configured for {REGION}"
+    assert result.remedy == 'write "region": "us-west-2" into the configuration'
+
+
+# What is mended ----------------------------------------------------------------------------------------------------
+
+
+def test_all_that_can_be_mended_is(bare: Stack) -> None:
+    bare.sync()
+    before = bare.problems()
+    assert [finding.check for finding in before] == [
+        "bucket's privacy",
+        "bucket's versioning",
+        "bucket's lifecycle",
+        "notifications",
+        "table's time-to-live",
+        "table's backups",
+    ]
+    assert [finding.check for finding in before if "`elasticpypi doctor --fix`" not in (finding.remedy or "")] == []
+    mended = [finding for finding in bare.findings(fix=True) if finding.mended is not None]
+    assert [(finding.check, finding.found) for finding in mended] == [
+        (finding.check, finding.found) for finding in before
+    ]
+    again = bare.findings(fix=True)
+    assert [finding for finding in again if finding.remedy or finding.mended] == []
+
+
+def test_nothing_is_mended_unasked(bare: Stack) -> None:
+    bare.findings()
+    assert bare.notifications() == []
+    assert "Status" not in bare.aws.s3.get_bucket_versioning(Bucket=bare.bucket)
+    described = bare.aws.dynamodb.describe_time_to_live(TableName=bare.table)["TimeToLiveDescription"]
+    assert described["TimeToLiveStatus"] == "DISABLED"
+
+
+def test_rules_of_others_stay(bare: Stack) -> None:
+    logs = {"ID": "logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 7}}
+    ours = {"ID": "elasticpypi-uploads", "Status": "Disabled", "Filter": {"Prefix": "x"}, "Expiration": {"Days": 1}}
+    bare.aws.s3.put_bucket_lifecycle_configuration(
+        Bucket=bare.bucket,
+        LifecycleConfiguration={"Rules": [ours, logs]},  # type: ignore[list-item]
+    )
+    assert bucket.check_lifecycle(bare.aws, bare.names).found == (
+        "rules are missing or others: elasticpypi-pages, elasticpypi-parts, elasticpypi-uploads"
+    )
+    bare.findings(fix=True)
+    rules = bare.aws.s3.get_bucket_lifecycle_configuration(Bucket=bare.bucket)["Rules"]
+    assert rules[:2] == [{"ID": "elasticpypi-uploads", **bucket.LIFECYCLE["elasticpypi-uploads"]}, logs]
+    assert {rule["ID"] for rule in rules} == {"logs", *bucket.LIFECYCLE}
+
+
+def test_a_bucket_that_its_policy_makes_public(bare: Stack) -> None:
+    statement = {
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": "s3:GetObject",
+        "Resource": f"arn:aws:s3:::{bare.bucket}/*",
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    bare.aws.s3.put_bucket_policy(Bucket=bare.bucket, Policy=policy)
+    assert bucket.check_privacy(bare.aws, bare.names).found == "its policy makes it public"
+
+
+def test_a_time_to_live_by_another_attribute(bare: Stack) -> None:
+    bare.aws.dynamodb.update_time_to_live(
+        TableName=bare.table, TimeToLiveSpecification={"Enabled": True, "AttributeName": "gone"}
+    )
+    result = table.check_time_to_live(bare.aws, bare.names)
+    assert (result.found, result.mend) == ("ENABLED, by 'gone'", None)
+
+
+def test_the_template_sets_what_is_asked_for() -> None:
+    text = (Path(__file__).parent.parent / "deploy" / "resources" / "owned.yml").read_text()
+    document = yaml.load(text, Loader=_Template)
+    properties = document["Resources"]["Bucket"]["Properties"]
+    assert properties["PublicAccessBlockConfiguration"] == bucket.BLOCKS
+    assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert {each["Event"] for each in properties["NotificationConfiguration"]["QueueConfigurations"]} == {
+        *events.EVENTS
+    }
+    rules = {rule.pop("Id"): rule for rule in properties["LifecycleConfiguration"]["Rules"]}
+    for name, ours in bucket.LIFECYCLE.items():
+        expected = {key: value for key, value in ours.items() if key not in ("Filter", "Expiration")}
+        if ours["Filter"]["Prefix"]:
+            expected["Prefix"] = ours["Filter"]["Prefix"]
+        if "Expiration" in ours:
+            expected["ExpirationInDays"] = ours["Expiration"]["Days"]
+        assert rules[name] == expected
+    table_properties = document["Resources"]["Table"]["Properties"]
+    keys = {key["KeyType"]: key["AttributeName"] for key in table_properties["KeySchema"]}
+    assert keys == {kind: name for kind, (name, _) in table.KEYS.items()}
+    assert table_properties["TimeToLiveSpecification"] == {"AttributeName": table.TIME_TO_LIVE, "Enabled": True}
+
+
+class _Template(yaml.SafeLoader):  # type: ignore[misc]
+    """Reads CloudFormation's own tags, which say where values come from, as nothing."""
+
+
+_Template.add_multi_constructor("!", lambda *_: None)
+
+
+# Notifications -----------------------------------------------------------------------------------------------------
+
+
+def notification(arn: str = QUEUE, *, name: str = "made-by-cloudformation", **others: Any) -> dict[str, Any]:
+    return {"Id": name, "QueueArn": arn, "Events": list(events.EVENTS), **others}
+
+
+def filtered(name: str, value: str) -> dict[str, Any]:
+    return {"Filter": {"Key": {"FilterRules": [{"Name": name, "Value": value}]}}}
+
+
+@pytest.mark.parametrize(
+    ("notifications", "expected"),
+    [
+        ([], False),
+        ([notification()], True),
+        ([notification(name="elasticpypi")], True),
+        ([notification(name=event, Events=[event]) for event in events.EVENTS], True),  # as CloudFormation has them
+        ([notification(OTHER, name="elasticpypi")], False),
+        ([notification(Events=["s3:ObjectCreated:*", "s3:ObjectRemoved:*"])], False),
+        ([notification(**filtered("Suffix", ".whl"))], False),
+        ([notification(**filtered("Prefix", ""))], True),
+        ([notification(OTHER, Events=["s3:TestEvent"]), notification()], True),
+    ],
+)
+def test_whether_the_queue_hears_of_every_object(notifications: list[dict[str, Any]], expected: bool) -> None:
+    assert events.tells_all({"QueueConfigurations": notifications}, QUEUE) is expected
+
+
+@pytest.mark.parametrize(
+    ("present", "overlap"),
+    [
+        ({}, None),
+        ({"EventBridgeConfiguration": {}}, None),
+        ({"QueueConfigurations": [notification()]}, None),
+        ({"QueueConfigurations": [notification(OTHER, name="elasticpypi")]}, None),  # ours, of a queue that is gone
+        ({"QueueConfigurations": [notification(OTHER, Events=["s3:ObjectRestore:*"])]}, None),
+        ({"QueueConfigurations": [notification(OTHER, Events=["s3:ObjectCreated:Put"])]}, OTHER),
+        ({"QueueConfigurations": [notification(OTHER, **filtered("prefix", "logs/"))]}, OTHER),
+        ({"TopicConfigurations": [{"Id": "t", "TopicArn": "arn:t", "Events": ["s3:ObjectRemoved:*"]}]}, "arn:t"),
+        (
+            {"LambdaFunctionConfigurations": [{"LambdaFunctionArn": "arn:l", "Events": ["s3:ObjectCreated:*"]}]},
+            "arn:l",
+        ),
+    ],
+)
+def test_notifications_that_cannot_stand_beside_ours(present: dict[str, Any], overlap: str | None) -> None:
+    assert events.find_overlap(present, QUEUE) == overlap
+
+
+def test_notifications_of_others_stay() -> None:
+    restored = notification(OTHER, name="restored", Events=["s3:ObjectRestore:*"])
+    topic = {"Id": "t", "TopicArn": "arn:t", "Events": ["s3:ReducedRedundancyLostObject"]}
+    function = {"Id": "f", "LambdaFunctionArn": "arn:f", "Events": ["s3:ObjectTagging:*"]}
+    present = {
+        "QueueConfigurations": [notification(**filtered("suffix", ".whl")), restored],
+        "TopicConfigurations": [topic],
+        "LambdaFunctionConfigurations": [function],
+        "EventBridgeConfiguration": {},
+    }
+    assert events.merge_notifications(present, QUEUE) == {
+        "QueueConfigurations": [restored, notification(name="elasticpypi")],
+        "TopicConfigurations": [topic],
+        "LambdaFunctionConfigurations": [function],
+        "EventBridgeConfiguration": {},
+    }
+
+
+def test_a_notification_is_merged_into_the_bucket_s_own(bare: Stack) -> None:
+    arn = bare.make_queues()
+    other = bare.aws.sqs.create_queue(QueueName=f"{bare.service}-other")["QueueUrl"]
+    other_arn = bare.aws.sqs.get_queue_attributes(QueueUrl=other, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    restored = notification(other_arn, name="restored", Events=["s3:ObjectRestore:*"])
+    bare.notify(restored)
+    bare.findings(fix=True)
+    assert bare.notifications() == [restored, notification(arn, name="elasticpypi")]
+
+
+def test_an_overlap_is_told_and_left(bare: Stack) -> None:
+    arn = bare.make_queues()
+    taken = notification(arn.replace("-events", "-other"), name="other", Events=["s3:ObjectCreated:*"])
+    bare.aws.sqs.create_queue(QueueName=f"{bare.service}-dev-other")
+    bare.notify(taken)
+    problem = next(finding for finding in bare.problems(fix=True) if finding.check == "notifications")
+    assert problem.found == f"those events go to {taken['QueueArn']} already, and S3 tells only one of the same event"
+    assert bare.notifications() == [taken]
+
+
+# The queue ---------------------------------------------------------------------------------------------------------
+
+SEND = {
+    "Effect": "Allow",
+    "Principal": {"Service": "s3.amazonaws.com"},
+    "Action": "sqs:SendMessage",
+    "Resource": QUEUE,
+    "Condition": {"ArnLike": {"aws:SourceArn": "arn:aws:s3:::files"}, "StringEquals": {"aws:SourceAccount": "1"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        (SEND, True),
+        ([SEND], True),
+        (SEND | {"Action": ["SQS:SendMessage"], "Principal": {"Service": ["s3.amazonaws.com"]}}, True),
+        (SEND | {"Action": "sqs:*", "Principal": "*"}, True),
+        (SEND | {"Condition": {"ArnLike": {"aws:sourcearn": ["arn:aws:s3:::other", "arn:aws:s3:::file"]}}}, False),
+        (SEND | {"Condition": {"ArnLike": {"aws:sourcearn": ["arn:aws:s3:::other", "arn:aws:s3:::fil*"]}}}, True),
+        (SEND | {"Condition": {"ArnEquals": {"aws:SourceArn": "arn:aws:s3:::other"}}}, False),
+        (SEND | {"Effect": "Deny"}, False),
+        (SEND | {"Action": "sqs:ReceiveMessage"}, False),
+        (SEND | {"Principal": {"AWS": "123456789012"}}, False),
+    ],
+)
+def test_who_may_send(statement: object, expected: bool) -> None:
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statement})
+    assert events.may_send(policy, "arn:aws:s3:::files") is expected
+
+
+def test_a_queue_without_a_policy_takes_nothing(bare: Stack) -> None:
+    url = bare.aws.sqs.get_queue_url(QueueName=bare.names.queue)["QueueUrl"]
+    bare.aws.sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": ""})
+    result = events.check_queue(bare.aws, bare.names)
+    assert result.found == f"its policy does not let {bare.bucket!r} send to it"
+
+
+def test_messages_that_wait(bare: Stack) -> None:
+    url = bare.aws.sqs.get_queue_url(QueueName=bare.names.queue)["QueueUrl"]
+    for _ in range(3):
+        bare.aws.sqs.send_message(QueueUrl=url, MessageBody="{}")
+    bare.aws.sqs.receive_message(QueueUrl=url)
+    assert events.check_queue(bare.aws, bare.names).found == "2 messages wait, 1 are being worked on"
+    bare.aws.client("cloudwatch").put_metric_data(  # as SQS does on AWS
+        Namespace="AWS/SQS",
+        MetricData=[
+            {
+                "MetricName": "ApproximateAgeOfOldestMessage",
+                "Dimensions": [{"Name": "QueueName", "Value": bare.names.queue}],
+                "Timestamp": datetime.now(UTC) - timedelta(minutes=3),
+                "Value": 3600.0,
+            }
+        ],
+    )
+    result = events.check_queue(bare.aws, bare.names)
+    assert result.found == "2 messages wait, 1 are being worked on, the oldest for 60 minutes"
+    assert result.remedy is not None
+    assert f"/aws/lambda/{bare.names.indexer}" in result.remedy
+
+
+def test_dead_letters(deployed: Stack) -> None:
+    url = deployed.aws.sqs.get_queue_url(QueueName=deployed.names.dead_letter_queue)["QueueUrl"]
+    arn = deployed.aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    deployed.aws.sqs.send_message(QueueUrl=url, MessageBody="{}")
+    assert deployed.problems() == [
+        Finding(
+            "dead letters",
+            "1 messages failed for good",
+            f"read in the log group /aws/lambda/{deployed.names.indexer} why, mend that, and have them tried again: "
+            f"`aws sqs start-message-move-task --source-arn {arn}`",
+        )
+    ]
+
+
+# What may not be done ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def denied(aws: AWS, service: str, operation: str) -> Iterator[None]:
+    """Have AWS refuse an operation, as it does where no policy allows it."""
+    client = aws.client(service)
+
+    def refuse(**_: object) -> None:
+        error = {"Error": {"Code": "AccessDenied", "Message": "not authorized"}}
+        raise ClientError(error, operation)  # type: ignore[arg-type]
+
+    client.meta.events.register(f"before-call.{service}.{operation}", refuse)
+    try:
+        yield
+    finally:
+        client.meta.events.unregister(f"before-call.{service}.{operation}", refuse)
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "check", "action"),
+    [
+        ("s3", "GetBucketVersioning", "bucket's versioning", "s3:GetBucketVersioning"),
+        ("s3", "GetPublicAccessBlock", "bucket's privacy", "s3:GetBucketPublicAccessBlock"),
+        ("s3", "GetBucketEncryption", "bucket's encryption", "s3:GetEncryptionConfiguration"),
+        ("s3", "GetBucketLifecycleConfiguration", "bucket's lifecycle", "s3:GetLifecycleConfiguration"),
+        ("s3", "GetBucketNotificationConfiguration", "notifications", "s3:GetBucketNotification"),
+        ("dynamodb", "DescribeTable", "table", "dynamodb:DescribeTable"),
+        ("dynamodb", "DescribeTimeToLive", "table's time-to-live", "dynamodb:DescribeTimeToLive"),
+        ("dynamodb", "DescribeContinuousBackups", "table's backups", "dynamodb:DescribeContinuousBackups"),
+        ("dynamodb", "PutItem", "items", "dynamodb:PutItem"),
+        ("sqs", "GetQueueAttributes", "queue", "sqs:GetQueueAttributes"),
+    ],
+)
+def test_what_may_not_be_done_is_named(service: str, operation: str, check: str, action: str, deployed: Stack) -> None:
+    with denied(deployed.aws, service, operation):
+        found = [finding for finding in examine_deployment(deployed.aws, deployed.names) if finding.remedy is not None]
+    named = Finding(
+        check,
+        f"these credentials may not do {action}",
+        f"allow {action} to who runs this, or name another 'profile'",
+    )
+    assert named in found
+    assert {finding.check for finding in found} <= {check, "notifications", "dead letters"}
+
+
+def test_what_may_not_be_mended_is_named(bare: Stack) -> None:
+    with denied(bare.aws, "s3", "PutBucketVersioning"):
+        found = {finding.check: finding for finding in examine_deployment(bare.aws, bare.names, fix=True)}
+    assert found["bucket's versioning"].found == (
+        "off: what is overwritten or deleted is lost, and these credentials may not do s3:PutBucketVersioning"
+    )
+    assert found["bucket's versioning"].remedy is not None
+    assert found["bucket's lifecycle"].mended is not None
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [("ExpiredToken", "they have expired"), ("InvalidClientTokenId", "AWS does not know them")],
+)
+def test_credentials_that_do_not_hold(code: str, found: str, deployed: Stack) -> None:
+    aws = AWS(region=REGION)
+
+    def refuse(**_: object) -> None:
+        raise ClientError({"Error": {"Code": code, "Message": "no"}}, "GetCallerIdentity")
+
+    aws.client("sts").meta.events.register("before-call.sts.GetCallerIdentity", refuse)
+    (problem,) = examine_deployment(aws, deployed.names)
+    assert (problem.check, problem.found) == ("credentials", found)
+    assert problem.remedy is not None
+
+
+def test_no_credentials_at_all(account: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    assert account.problems() == [
+        Finding(
+            "credentials",
+            "there are none",
+            "name a profile of ~/.aws/config in 'profile', make one with `aws configure`, or set AWS_PROFILE",
+        )
+    ]
+
+
+def test_no_region(account: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    assert [(finding.check, finding.remedy) for finding in account.problems()] == [("AWS", AGAIN)]
+
+
+# The command -------------------------------------------------------------------------------------------------------
+
+
+def test_the_command(deployed: Stack, tmp_path: Path) -> None:
+    answer = deployed.run("doctor", home=tmp_path / "home")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert [line for line in answer.stdout.splitlines() if not line.startswith("ok ")] == []
+    deployed.aws.s3.put_bucket_versioning(Bucket=deployed.bucket, VersioningConfiguration={"Status": "Suspended"})
+    problem = "problem  bucket's versioning: off: what is overwritten or deleted is lost. Remedy: run "
+    answer = deployed.run("doctor", home=tmp_path / "home")
+    assert answer.returncode == 1
+    assert problem in answer.stdout
+    answer = deployed.run("doctor", "--fix", "--json", home=tmp_path / "home")
+    assert answer.returncode == 0
+    mended = [finding for finding in json.loads(answer.stdout) if finding["mended"]]
+    assert [finding["check"] for finding in mended] == ["bucket's versioning"]
+
+
+def test_files_that_are_not_as_the_catalog_has_them(deployed: Stack, tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "acme", "1.0")
+    deployed.aws.s3.put_object(Bucket=deployed.bucket, Key=f"acme/{wheel.name}", Body=wheel.read_bytes())
+    found = f"catalog and storage differ in acme/{wheel.name}"
+    assert deployed.problems() == [Finding("sync", found, "run `elasticpypi sync`")]
+    deployed.aws.s3.put_object(Bucket=deployed.bucket, Key=f"acme/{wheel.name}", Body=b"no wheel")
+    deployed.sync()
+    assert [finding.check for finding in deployed.problems()] == ["files"]
+
+
+def test_a_fix_in_a_directory(tmp_path: Path) -> None:
+    assert Finding("--fix", "there is nothing in a directory that it could mend") in list(
+        examine({}, tmp_path, fix=True)
+    )
