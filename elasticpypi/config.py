@@ -11,7 +11,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -40,6 +40,13 @@ class Permission(StrEnum):
 _RANKS = {permission: rank for rank, permission in enumerate(Permission)}
 
 
+class Gateway(StrEnum):
+    """What stands before the API on AWS."""
+
+    REST = "rest"  # with answers of its own that can be worded, and a stage in its URLs
+    HTTP = "http"  # cheaper, at the root of its host
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """Somebody who may use the index with a name and a password."""
@@ -65,6 +72,13 @@ class Settings:
     users: tuple[User, ...] = ()  # further users, beside the main one
     data: str | None = None  # directory of the local adapters; None: the command's default
     url: str | None = None  # where clients find the index; None: as each of them asks
+    region: str | None = None  # of AWS; None: as the environment or the profile says
+    gateway: Gateway = Gateway.REST
+    take_over: bool = False  # the bucket and the table are there already, so a deployment does not make them
+    snap_start: bool = False  # functions start from a snapshot
+    runtime: str = "python3.13"  # of the functions, and the packages in them
+    architecture: str = "arm64"
+    alarm_topic: str | None = None  # ARN of what alarms are sent to; None: they are only seen
 
     @property
     def all_users(self) -> tuple[User, ...]:
@@ -87,24 +101,35 @@ _EXAMPLES: Mapping[str, object] = {
     "users": [{"username": "ci", "password": "another-secret", "permission": "upload", "projects": ["acme-*"]}],
     "data": "/var/lib/elasticpypi",
     "url": "https://pypi.example.org/",
+    "region": "eu-central-1",
+    "gateway": "http",
+    "take_over": True,
+    "snap_start": True,
+    "runtime": "python3.14",
+    "architecture": "x86_64",
+    "alarm_topic": "arn:aws:sns:eu-central-1:123456789012:operations",
     "permission": "upload",
     "projects": ["acme-*"],
 }
 _USER_KEYS = ("username", "password", "permission", "projects")
+RUNTIMES = ("python3.13", "python3.14")
+ARCHITECTURES = ("arm64", "x86_64")
 
 
-def load_settings(*, environ: Mapping[str, str], default_path: Path, local: bool = False) -> Settings:
+def load_settings(
+    *, environ: Mapping[str, str], default_path: Path, local: bool = False, serving: bool = True
+) -> Settings:
     """Read the settings from the file and the variables; a variable wins over the file.
 
     The file is the one that `ELASTICPYPI_CONFIG` names, which must exist then, else `default_path` if that exists.
-    With `local` the index lies in a directory, whatever `bucket` and `table` say. Raise ConfigError for whatever is
-    unknown, missing or wrong.
+    With `local` the index lies in a directory, whatever `bucket` and `table` say. Without `serving` nobody logs in, so
+    that variables alone need no credentials. Raise ConfigError for whatever is unknown, missing or wrong.
     """
     path, in_file = _read_file(environ, default_path)
     given = in_file | _read_variables(environ)
     if local:
         given = {key: value for key, value in given.items() if key not in ("bucket", "table")}
-    _check_complete(given, path)
+    _check_complete(given, path, serving=serving)
     settings = Settings(**{key: _READERS[key](value) for key, value in given.items()})
     _check_usernames_differ(settings, given)
     return settings
@@ -203,7 +228,7 @@ def _read_variables(environ: Mapping[str, str]) -> dict[str, _Given]:
 
 def _from_text(key: str, text: str) -> object:
     """Return the JSON value that the text of a variable stands for."""
-    if key == "overwrite":
+    if _READERS[key] is _read_switch:
         return {"true": True, "false": False}.get(text.lower(), text)
     if key == "users" and text:
         return _parse_json(text, _variable(key))
@@ -232,9 +257,9 @@ def _parse_json(text: str, source: str) -> object:
     )
 
 
-def _check_complete(given: Mapping[str, _Given], path: Path | None) -> None:
+def _check_complete(given: Mapping[str, _Given], path: Path | None, *, serving: bool) -> None:
     """Raise ConfigError for a key that is missing, given the other ones."""
-    for keys, reason in _needed(given, path):
+    for keys, reason in _needed(given, path, serving=serving):
         for key in keys:
             if key not in given:
                 place = "the environment" if path is None else str(path)
@@ -242,12 +267,12 @@ def _check_complete(given: Mapping[str, _Given], path: Path | None) -> None:
                 raise ConfigError(f"{key!r} is missing in {place}, {reason}; add for example {example}")
 
 
-def _needed(given: Mapping[str, _Given], path: Path | None) -> Iterator[tuple[tuple[str, ...], str]]:
+def _needed(given: Mapping[str, _Given], path: Path | None, *, serving: bool) -> Iterator[tuple[tuple[str, ...], str]]:
     if "bucket" in given or "table" in given:
         yield ("bucket", "table"), "where 'bucket' and 'table' come together or not at all"
     if path is not None:
         yield ("username", "password"), "which every configuration file names"
-    if "bucket" in given:
+    if "bucket" in given and serving:
         yield ("username", "password"), "which an index on AWS needs"
     if "bucket" in given and path is not None:  # the file describes a deployment, too; inside of Lambda it is done
         yield ("service", "stage", "profile"), "which a deployment to AWS needs"
@@ -285,6 +310,35 @@ def _read_stage(given: _Given) -> str:
     )
 
 
+def _read_bucket(given: _Given) -> str:
+    # Amazon's rule, less the dot: no certificate covers the host of such a bucket.
+    pattern = r"(?!xn--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"
+    return _read_matching(given, pattern, _read_string(given), "3 to 63 lowercase letters, digits and '-' inside")
+
+
+def _read_table(given: _Given) -> str:
+    return _read_matching(
+        given, r"[A-Za-z0-9_.-]{3,255}", _read_string(given), "3 to 255 letters, digits, '-', '_' and '.'"
+    )
+
+
+def _read_region(given: _Given) -> str | None:
+    if given.value is None:
+        return None
+    return _read_matching(
+        given, r"[a-z]{2,}(-[a-z]+)+-[0-9]+", _read_string(given), "a region's name, such as eu-west-1,"
+    )
+
+
+def _read_topic(given: _Given) -> str | None:
+    if given.value is None:
+        return None
+    topic = _read_string(given)
+    if not re.fullmatch(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+", topic):
+        raise given.error("is not the ARN of an SNS topic")
+    return topic
+
+
 def _read_matching(given: _Given, pattern: str, value: str, allowed: str) -> str:
     if not re.fullmatch(pattern, value):
         raise given.error(f"is {given.value!r}, but may consist of {allowed} only")
@@ -307,7 +361,7 @@ def _read_password(given: _Given) -> str:
     return password
 
 
-def _read_overwrite(given: _Given) -> bool:
+def _read_switch(given: _Given) -> bool:
     if not isinstance(given.value, bool):
         raise given.error("is neither true nor false")
     return given.value
@@ -319,6 +373,24 @@ def _read_url(given: _Given) -> str:
         return parse_index_url(_read_string(given)).url
     except ValueError as error:
         raise given.error(str(error)) from error
+
+
+def _read_gateway(given: _Given) -> Gateway:
+    return Gateway(_read_choice(given, list(Gateway)))
+
+
+def _read_runtime(given: _Given) -> str:
+    return _read_choice(given, RUNTIMES)
+
+
+def _read_architecture(given: _Given) -> str:
+    return _read_choice(given, ARCHITECTURES)
+
+
+def _read_choice(given: _Given, choices: Sequence[str]) -> str:
+    if given.value not in choices:
+        raise given.error(f"is not one of {', '.join(choices)}")
+    return str(given.value)
 
 
 def _read_users(given: _Given) -> tuple[User, ...]:
@@ -343,9 +415,7 @@ def _read_user(given: _Given) -> User:
 
 
 def _read_permission(given: _Given) -> Permission:
-    if given.value not in list(Permission):
-        raise given.error(f"is not one of {', '.join(Permission)}")
-    return Permission(given.value)
+    return Permission(_read_choice(given, list(Permission)))
 
 
 # fnmatch, over what a normalised name can be: no '-' at an end and no two in a row (PEP 503).
@@ -368,15 +438,22 @@ def _read_projects(given: _Given) -> tuple[str, ...]:
 _READERS: Mapping[str, Callable[[_Given], Any]] = {
     "service": _read_service,
     "stage": _read_stage,
-    "bucket": _read_string,
-    "table": _read_string,
+    "bucket": _read_bucket,
+    "table": _read_table,
     "profile": _read_optional_string,
     "username": _read_username,
     "password": _read_password,
-    "overwrite": _read_overwrite,
+    "overwrite": _read_switch,
     "users": _read_users,
     "data": _read_string,
     "url": _read_url,
+    "region": _read_region,
+    "gateway": _read_gateway,
+    "take_over": _read_switch,
+    "snap_start": _read_switch,
+    "runtime": _read_runtime,
+    "architecture": _read_architecture,
+    "alarm_topic": _read_topic,
 }
 _READERS_OF_USER: Mapping[str, Callable[[_Given], Any]] = {
     "username": _read_username,

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.security import generate_password_hash
 
-from elasticpypi.config import Permission, Settings, User, load_settings
+from elasticpypi.config import Gateway, Permission, Settings, User, load_settings
 from elasticpypi.errors import ConfigError
 from elasticpypi.passwords import is_hash
 from tests.privileges import unprivileged
@@ -23,6 +23,7 @@ from tests.privileges import unprivileged
 ROOT = Path(__file__).parents[1]
 SECRET = "tr0ub4dor&3"
 SCRYPT = "scrypt:32768:8:1$AbCdEfGh12345678$" + "0a" * 64
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:operations"
 PBKDF2 = "pbkdf2:sha256:1000000$AbCdEfGh12345678$" + "0a" * 32
 
 NONE: dict[str, str] = {}
@@ -68,13 +69,30 @@ def test_nothing_configured_gives_the_defaults(path: Path) -> None:
         overwrite=False,
         users=(),
         data=None,
+        url=None,
+        region=None,
+        gateway=Gateway.REST,
+        take_over=False,
+        snap_start=False,
+        runtime="python3.13",
+        architecture="arm64",
+        alarm_topic=None,
     )
     assert settings.all_users == ()
 
 
 def test_every_key_of_a_file_is_read(path: Path) -> None:
     users = [{"username": "ci", "password": "pw", "permission": "upload", "projects": ["acme-*", "tools"]}]
-    assert load(path, {**AWS, "users": users, "data": "/srv"}) == Settings(
+    deployment = {
+        "region": "eu-west-1",
+        "gateway": "http",
+        "take_over": True,
+        "snap_start": True,
+        "runtime": "python3.14",
+        "architecture": "x86_64",
+        "alarm_topic": TOPIC,
+    }
+    assert load(path, {**AWS, **deployment, "users": users, "data": "/srv"}) == Settings(
         service="acme-pypi",
         stage="prod",
         bucket="acme-files",
@@ -85,6 +103,13 @@ def test_every_key_of_a_file_is_read(path: Path) -> None:
         overwrite=True,
         users=(User("ci", "pw", Permission.UPLOAD, ("acme-*", "tools")),),
         data="/srv",
+        region="eu-west-1",
+        gateway=Gateway.HTTP,
+        take_over=True,
+        snap_start=True,
+        runtime="python3.14",
+        architecture="x86_64",
+        alarm_topic=TOPIC,
     )
 
 
@@ -103,6 +128,13 @@ VARIABLES = [
     ("data", "/other", "/other"),
     ("url", "https://pypi.example.org/dev/", "https://pypi.example.org/dev/"),
     ("url", "https://me:secret@pypi.example.org/dev/simple/", "https://pypi.example.org/dev/"),
+    ("region", "us-gov-west-1", "us-gov-west-1"),
+    ("gateway", "http", Gateway.HTTP),
+    ("take_over", "true", True),
+    ("snap_start", "True", True),
+    ("runtime", "python3.14", "python3.14"),
+    ("architecture", "x86_64", "x86_64"),
+    ("alarm_topic", TOPIC, TOPIC),
 ]
 
 
@@ -123,9 +155,15 @@ def test_every_key_has_a_case_among_the_variables() -> None:
 
 
 def test_variables_alone_configure_an_index_on_aws(path: Path) -> None:
-    variables = {"BUCKET": "b", "TABLE": "t", "USERNAME": "u", "PASSWORD": "p"}
+    variables = {"BUCKET": "files", "TABLE": "catalog", "USERNAME": "u", "PASSWORD": "p"}
     settings = load(path, environ={f"ELASTICPYPI_{key}": value for key, value in variables.items()})
-    assert settings == Settings(bucket="b", table="t", username="u", password="p")
+    assert settings == Settings(bucket="files", table="catalog", username="u", password="p")
+
+
+def test_where_nobody_logs_in_variables_need_no_credentials(path: Path) -> None:
+    environ = {"ELASTICPYPI_BUCKET": "files", "ELASTICPYPI_TABLE": "catalog"}
+    settings = load_settings(environ=environ, default_path=path, serving=False)
+    assert settings == Settings(bucket="files", table="catalog")
 
 
 def test_another_file_is_read_instead_of_the_default_one(path: Path, tmp_path: Path) -> None:
@@ -149,8 +187,9 @@ def test_local_ignores_bucket_and_table_whatever_they_are(path: Path, document: 
     assert (settings.bucket, settings.table, settings.password) == (None, None, SECRET)
 
 
-def test_no_profile_can_be_asked_for(path: Path) -> None:
-    assert load(path, {**AWS, "profile": None}).profile is None
+@pytest.mark.parametrize("key", ["profile", "region", "alarm_topic"])
+def test_none_can_be_asked_for(path: Path, key: str) -> None:
+    assert getattr(load(path, {**AWS, key: None}), key) is None
 
 
 @pytest.mark.parametrize(("stage", "expected"), [("dev", "dev"), ("/dev", "dev"), ("/Prod-2", "Prod-2")])
@@ -216,6 +255,17 @@ WRONG_DOCUMENTS: list[tuple[dict[str, Any], str, str, str]] = [
     ({**LOCAL, "service": "1st"}, "'service'", "'1st'", '"service": "'),
     ({**LOCAL, "overwrite": "true"}, "'overwrite'", "neither true nor false", '"overwrite": false'),
     ({**LOCAL, "overwrite": 1}, "'overwrite'", "neither true nor false", '"overwrite": false'),
+    ({**AWS, "bucket": "Acme"}, "'bucket'", "'Acme'", '"bucket": "'),
+    ({**AWS, "bucket": "acme.files"}, "'bucket'", "'acme.files'", '"bucket": "'),
+    ({**AWS, "table": "t"}, "'table'", "'t'", '"table": "'),
+    ({**AWS, "region": "Frankfurt"}, "'region'", "'Frankfurt'", '"region": "eu-central-1"'),
+    ({**AWS, "gateway": "REST"}, "'gateway'", "rest, http", '"gateway": "http"'),
+    ({**AWS, "gateway": None}, "'gateway'", "rest, http", '"gateway": "http"'),
+    ({**AWS, "take_over": "yes"}, "'take_over'", "neither true nor false", '"take_over": true'),
+    ({**AWS, "snap_start": 1}, "'snap_start'", "neither true nor false", '"snap_start": true'),
+    ({**AWS, "runtime": "python3.12"}, "'runtime'", "python3.13, python3.14", '"runtime": "python3.14"'),
+    ({**AWS, "architecture": "aarch64"}, "'architecture'", "arm64, x86_64", '"architecture": "x86_64"'),
+    ({**AWS, "alarm_topic": "operations"}, "'alarm_topic'", "ARN", '"alarm_topic": "arn:aws:sns:'),
     ({**LOCAL, "users": {}}, "'users'", "not a list", '"users": [{"username": "'),
     ({**LOCAL, "users": ["x"]}, "'users[0]'", "not an object", '"users": [{"username": "'),
     ({**LOCAL, "users": [{"password": "x"}]}, "'users[0].username'", "missing", '"username": "'),
@@ -254,6 +304,8 @@ WRONG_VARIABLES: list[tuple[dict[str, str], list[str]]] = [
     ({"CONFIG": ""}, ["ELASTICPYPI_CONFIG is empty"]),
     ({"STAGE": ""}, ["'stage' in ELASTICPYPI_STAGE is empty", "ELASTICPYPI_STAGE=/dev"]),
     ({"OVERWRITE": "yes"}, ["'overwrite' in ELASTICPYPI_OVERWRITE", "ELASTICPYPI_OVERWRITE=false"]),
+    ({"TAKE_OVER": "1"}, ["'take_over' in ELASTICPYPI_TAKE_OVER is neither", "ELASTICPYPI_TAKE_OVER=true"]),
+    ({"GATEWAY": "edge"}, ["'gateway' in ELASTICPYPI_GATEWAY is not one of", "ELASTICPYPI_GATEWAY=http"]),
     ({"USERS": ""}, ["'users' in ELASTICPYPI_USERS is not a list", "ELASTICPYPI_USERS='[{"]),
     ({"USERS": f'[{{"password": "{SECRET}",]'}, ["ELASTICPYPI_USERS is not JSON", "line 1, column 29"]),
     ({"USERS": '["x"]'}, ["'users[0]' in ELASTICPYPI_USERS is not an object", "ELASTICPYPI_USERS='[{"]),

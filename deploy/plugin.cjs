@@ -1,0 +1,72 @@
+"use strict";
+
+// Builds the bundle when `sls` packages, says to CloudFormation what serverless.yml cannot, and has the new index look
+// through its bucket once.
+
+const path = require("node:path");
+
+const { runModule } = require("./python.cjs");
+
+class ElasticpypiPlugin {
+  constructor(serverless, options, { log }) {
+    this.serverless = serverless;
+    this.log = log;
+    this.hooks = {
+      initialize: () => this.setEnvironment(),
+      "before:package:createDeploymentArtifacts": () => this.build(),
+      "before:deploy:function:packageFunction": () => this.build(),
+      "after:deploy:deploy": () => this.synchronise(),
+      "after:aws:package:finalize:mergeCustomProviderResources": () => this.orderDeployment(),
+    };
+  }
+
+  get service() {
+    return this.serverless.service;
+  }
+
+  // Not in serverless.yml, which would take a "${" in a password for a variable of its own.
+  setEnvironment() {
+    const { environment } = require("./settings.cjs")({ options: {} });
+    for (const [name, definition] of Object.entries(this.service.functions)) {
+      definition.environment = {
+        ...(name === "api" ? environment.api : environment.indexer),
+        ...definition.environment,
+      };
+    }
+  }
+
+  build() {
+    const { architecture, python } = this.service.custom.bundle;
+    const args = ["--architecture", architecture, "--python", python, "--output", this.service.package.artifact];
+    const { stdout, stderr } = runModule("deploy.bundle", args);
+    if (stderr) this.log.warning(stderr.trim());
+    this.log.notice(stdout.trim());
+  }
+
+  // Until it has looked, an index does not know what it does not have, and answers 503.
+  async synchronise() {
+    // That of osls, configured as it is.
+    const sdk = require.resolve("@aws-sdk/client-lambda", { paths: [path.dirname(require.resolve("osls/package.json"))] });
+    const { LambdaClient, InvokeCommand } = require(sdk);
+    const FunctionName = this.service.getFunction("sync").name;
+    try {
+      const client = new LambdaClient(await this.serverless.getProvider("aws").getAwsSdkV3Config());
+      await client.send(new InvokeCommand({ FunctionName, InvocationType: "Event", Payload: "{}" }));
+      this.log.notice("The index looks through its bucket now; `elasticpypi doctor` says when it has.");
+    } catch (error) {
+      this.log.warning(`${FunctionName} could not be started (${error.message}): run \`elasticpypi sync\``);
+    }
+  }
+
+  // What a REST API answers by itself is part of a deployment only if it was there before.
+  orderDeployment() {
+    const { Resources: resources } = this.service.provider.compiledCloudFormationTemplate;
+    const named = (type) => Object.keys(resources).filter((name) => resources[name].Type === type);
+    const answers = named("AWS::ApiGateway::GatewayResponse");
+    for (const name of named("AWS::ApiGateway::Deployment")) {
+      resources[name].DependsOn = [...(resources[name].DependsOn ?? []), ...answers];
+    }
+  }
+}
+
+module.exports = ElasticpypiPlugin;

@@ -1,0 +1,256 @@
+"""The zip that functions run from: made for Lambda whatever makes it, complete, small and always the same."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import platform
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy import bundle
+from deploy.bundle import BundleError, Target, build_bundle, find_python, parse_target
+
+ROOT = Path(__file__).parents[1]
+LAMBDA = Target("arm64", (3, 13))
+HERE = parse_target(bundle.HOST, bundle.HOST)
+_ELF_MACHINES = {0xB7: "arm64", 0x3E: "x86_64"}
+_MAGIC = {(3, 13): 3571, (3, 14): 3627}  # of the final releases' bytecode
+_UNCHECKED_HASH = 0b01  # PEP 552
+
+
+@pytest.fixture(scope="module")
+def for_lambda(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    path = tmp_path_factory.mktemp("bundle") / "bundle.zip"
+    build_bundle(LAMBDA, path)
+    return zipfile.ZipFile(path)
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for this machine, in an empty directory."""
+    path = tmp_path_factory.mktemp("bundle") / "bundle.zip"
+    assert build_bundle(HERE, path) is None
+    directory = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(directory)
+    return directory
+
+
+def test_everything_that_is_machine_code_is_for_the_target(for_lambda: zipfile.ZipFile) -> None:
+    libraries = [name for name in for_lambda.namelist() if re.search(r"\.(so|pyd|dylib)", name)]
+    assert [name for name in libraries if "cpython-313-aarch64-linux-gnu" not in name] == []
+    machines = {_ELF_MACHINES[struct.unpack_from("<H", for_lambda.read(name), 18)[0]] for name in libraries}
+    assert machines == {"arm64"}
+
+
+def test_every_wheel_is_for_the_target(for_lambda: zipfile.ZipFile) -> None:
+    wheels = [name for name in for_lambda.namelist() if name.endswith(".dist-info/WHEEL")]
+    tags = {tag for name in wheels for tag in re.findall(r"^Tag: (\S+)", for_lambda.read(name).decode(), re.MULTILINE)}
+    pins = re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert len(wheels) == len(pins)
+    foreign = [
+        tag for tag in tags if not tag.endswith("-none-any") and not re.fullmatch(r"cp313-cp313-.*_aarch64", tag)
+    ]
+    assert foreign == []
+
+
+def test_every_module_has_bytecode_that_is_taken_as_it_is(for_lambda: zipfile.ZipFile) -> None:
+    if find_python(LAMBDA.version) is None:
+        pytest.skip("no Python 3.13 is here to compile with")
+    names = set(for_lambda.namelist())
+    for name in (name for name in names if name.endswith(".py")):
+        directory, _, module = name.removesuffix(".py").rpartition("/")
+        compiled = f"{directory}/__pycache__/{module}.cpython-313.pyc".removeprefix("/")
+        assert compiled in names
+        magic, flags = struct.unpack_from("<HxxI", for_lambda.read(compiled))
+        assert (magic, flags) == (_MAGIC[LAMBDA.version], _UNCHECKED_HASH), compiled
+
+
+LEFT_OUT = [
+    r"(^|/)tests?/",
+    r"\.pyi$",
+    r"\.pth$",
+    r"^bin/",
+    r"config.*\.json$",
+    r"RECORD$",
+    r"/direct_url\.json$",
+    r"^elasticpypi/(cli|client|importing)/",
+    r"^elasticpypi/.*/(sqlite|filesystem|local)\.py",
+    r"^(pip|setuptools|wheel|moto|pytest|granian)/",
+    r"^botocore/data/(?!(dynamodb|s3|sqs)/|[a-z_-]+\.json$)",
+]
+
+
+@pytest.mark.parametrize("pattern", LEFT_OUT)
+def test_what_no_function_needs_is_left_out(for_lambda: zipfile.ZipFile, pattern: str) -> None:
+    ours = [name for name in for_lambda.namelist() if re.search(pattern, name)]
+    assert [name for name in ours if not name.startswith("botocore/data/sdk-default-configuration")] == []
+
+
+def test_templates_and_documents_come_along(for_lambda: zipfile.ZipFile) -> None:
+    data = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "elasticpypi").rglob("*")
+        if path.suffix in (".html", ".json") and not path.name.startswith("config")
+    }
+    assert data <= set(for_lambda.namelist())
+
+
+def test_it_is_small(for_lambda: zipfile.ZipFile) -> None:
+    assert sum(info.compress_size for info in for_lambda.infolist()) < 6_000_000
+    assert sum(info.file_size for info in for_lambda.infolist()) < 20_000_000  # what a cold start unpacks
+
+
+def test_equal_inputs_give_equal_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "source"
+    packages = bundle._packages(HERE)  # noqa: SLF001 -- not what is tried here
+    for name in ("one", "other"):
+        root = source / name
+        (root / "elasticpypi").mkdir(parents=True)
+        for path in sorted((ROOT / "elasticpypi").glob("*.py"), reverse=name == "other"):
+            (root / "elasticpypi" / path.name).write_bytes(path.read_bytes())
+        monkeypatch.setattr(bundle, "ROOT", root)
+        monkeypatch.setattr(bundle, "_packages", lambda _: packages)
+        build_bundle(HERE, tmp_path / f"{name}.zip")
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "other.zip").read_bytes()
+
+
+def run_inside(directory: Path, program: str) -> str:
+    """Run a program that can import nothing but the bundle and the standard library."""
+    ran = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, sys.argv[1])\n{program}", str(directory)],
+        cwd=directory,
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_clients_are_made_from_the_reduced_models(unpacked: Path) -> None:
+    program = """
+import botocore.session
+from botocore.config import Config
+session = botocore.session.Session()
+session.set_credentials("testing", "testing")
+session.set_config_variable("region", "eu-central-1")
+for service in ("dynamodb", "s3", "sqs"):
+    client = session.create_client(service, config=Config(retries={"mode": "standard"}))
+    print(client.meta.endpoint_url)
+request = {"Bucket": "acme", "Key": "a/a+1.whl"}
+s3 = session.create_client("s3", config=Config(signature_version="s3v4"))
+print(s3.generate_presigned_url("get_object", request)[:45])
+print(len(session.create_client("dynamodb").get_paginator("query")._pagination_cfg) > 0)
+"""
+    assert run_inside(unpacked, program).split() == [
+        "https://dynamodb.eu-central-1.amazonaws.com",
+        "https://s3.eu-central-1.amazonaws.com",
+        "https://sqs.eu-central-1.amazonaws.com",
+        "https://acme.s3.amazonaws.com/a/a%2B1.whl?X-A",
+        "True",
+    ]
+
+
+def test_packages_know_their_versions(unpacked: Path) -> None:
+    program = (
+        "from importlib.metadata import version; print(version('flask'), version('werkzeug'), version('botocore'))"
+    )
+    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    assert run_inside(unpacked, program).split() == [pins["flask"], pins["werkzeug"], pins["botocore"]]
+
+
+def test_bytecode_is_used_whatever_the_source_says(unpacked: Path, tmp_path: Path) -> None:
+    shutil.copytree(unpacked / "itsdangerous", tmp_path / "itsdangerous")
+    for path in (tmp_path / "itsdangerous").glob("*.py"):
+        path.write_text("raise RuntimeError('this was compiled again')")
+    assert run_inside(tmp_path, "import itsdangerous; print(itsdangerous.Signer.__name__)") == "Signer\n"
+
+
+# What index imports only where no bucket is configured.
+NOT_IN_A_FUNCTION = {"elasticpypi.catalog.sqlite", "elasticpypi.storage.filesystem"}
+
+
+def test_whatever_our_modules_import_is_there(for_lambda: zipfile.ZipFile) -> None:
+    names = set(for_lambda.namelist())
+    missing = set()
+    for name in (name for name in names if name.startswith("elasticpypi/") and name.endswith(".py")):
+        for module in _imported(ast.parse(for_lambda.read(name))):
+            path = module.replace(".", "/")
+            if not {f"{path}.py", f"{path}/__init__.py"} & names:
+                missing.add(module)
+    assert missing == NOT_IN_A_FUNCTION
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """Return the modules of ours that are imported anywhere in a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "elasticpypi":
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "elasticpypi")
+
+
+TARGETS = [
+    (("arm64", "3.13"), Target("arm64", (3, 13))),
+    (("x86_64", "python3.14"), Target("x86_64", (3, 14))),
+    (("host", "host"), Target({"aarch64": "arm64"}.get(platform.machine(), platform.machine()), sys.version_info[:2])),
+]
+
+
+@pytest.mark.parametrize(("named", "expected"), TARGETS)
+def test_a_target_is_named(named: tuple[str, str], expected: Target) -> None:
+    assert parse_target(*named) == expected
+
+
+@pytest.mark.parametrize(
+    ("named", "says"), [(("riscv64", "3.13"), "no function runs on 'riscv64'"), (("arm64", "2"), "'2' is")]
+)
+def test_an_unknown_target_is_refused(named: tuple[str, str], says: str) -> None:
+    with pytest.raises(BundleError, match=says):
+        parse_target(*named)
+
+
+def test_without_a_fitting_python_there_is_a_warning_and_no_bytecode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle, "find_python", lambda _: None)
+    warning = build_bundle(HERE, tmp_path / "bundle.zip")
+    assert warning is not None
+    assert f"no Python {HERE.dotted} was found" in warning
+    with zipfile.ZipFile(tmp_path / "bundle.zip") as archive:
+        assert [name for name in archive.namelist() if name.endswith(".pyc")] == []
+
+
+def test_a_shim_that_does_not_run_is_no_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shim = tmp_path / "python3.99"
+    shim.write_text("#!/bin/sh\necho 'no such version' >&2\nexit 127\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert find_python((3, 99)) is None
+    assert find_python(sys.version_info[:2]) == sys.executable
+
+
+def test_a_pin_that_does_not_match_its_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "requirements.txt").read_text()
+    (tmp_path / "requirements.txt").write_text(re.sub("sha256:[0-9a-f]{64}", "sha256:" + "0" * 64, text))
+    monkeypatch.setattr(bundle, "ROOT", tmp_path)
+    monkeypatch.setattr(bundle, "CACHE", tmp_path / "cache")
+    with pytest.raises(BundleError, match=r"pip could not get the packages of requirements\.txt: .*[Hh]ash"):
+        build_bundle(HERE, tmp_path / "bundle.zip")
+
+
+def test_the_magic_number_is_that_of_this_python() -> None:
+    """Keep the table above honest where it can be."""
+    magic = int.from_bytes(importlib.util.MAGIC_NUMBER[:2], "little")
+    assert _MAGIC.get(sys.version_info[:2], magic) == magic

@@ -1,0 +1,465 @@
+"""`sls` with our serverless.yml: what it packages, and what it really deploys, updates and removes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from deploy.settings import function_environment, resolve
+from elasticpypi.config import Settings, load_settings
+from elasticpypi.errors import ConfigError
+from tests.aws import REGION, Cloud
+from tests.clients import Account, Desk
+from tests.deployed import FOR_THIS_MACHINE, FUNCTIONS, Deployment, Project, deploy, deployed, make_project
+from tests.dists import make_wheel
+from tests.gateway import HttpGateway, RestGateway, read_gateway_responses
+from tests.running import free_port, process_tree, run_command, wait_for
+
+pytestmark = pytest.mark.timeout(600)  # seconds: Node, moto and CloudFormation take their time
+ROOT = Path(__file__).parents[1]
+TOPIC = f"arn:aws:sns:{REGION}:123456789012:operations"
+SECRET = "tr0ub4dor&3 ${self:service}"
+CONFIGURATION: dict[str, Any] = {
+    "service": "acme-pypi",
+    "stage": "/dev",
+    "bucket": "acme-pypi-files",
+    "table": "acme-pypi",
+    "profile": None,
+    "username": "standard",
+    "password": SECRET,
+    "overwrite": False,
+}
+
+
+# The settings that serverless.yml takes -------------------------------------------------------------------------------
+
+
+def resolved(path: Path, document: Mapping[str, Any], **environ: str) -> dict[str, Any]:
+    path.write_text(json.dumps(document))
+    return resolve({"ELASTICPYPI_CONFIG": str(path), "AWS_CONFIG_FILE": os.devnull, **environ})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "config.json"
+
+
+def test_the_api_reads_the_settings_that_were_deployed(path: Path) -> None:
+    users = [{"username": "ci", "password": "ünï", "permission": "upload", "projects": ["acme-*"]}]
+    document = {**CONFIGURATION, "users": users, "url": "https://pypi.example.org/", "gateway": "http"}
+    environ = {"ELASTICPYPI_OVERWRITE": "true", "ELASTICPYPI_STAGE": "prod"}  # overrides reach the functions, too
+    environment = resolved(path, document, **environ)["environment"]["api"]
+    told = load_settings(environ=environment, default_path=path.with_name("none.json"))
+    assert told == load_settings(environ={"ELASTICPYPI_CONFIG": str(path), **environ}, default_path=path)
+    assert told.overwrite
+
+
+def test_who_nobody_logs_in_to_is_told_no_password(path: Path) -> None:
+    environment = resolved(path, CONFIGURATION)["environment"]["indexer"]
+    assert SECRET not in json.dumps(environment)
+    told = load_settings(environ=environment, default_path=path.with_name("none.json"), serving=False)
+    assert (told.bucket, told.table, told.service) == ("acme-pypi-files", "acme-pypi", "acme-pypi")
+
+
+def test_defaults_take_no_room() -> None:
+    assert set(function_environment(Settings(bucket="b", table="t"))) == {
+        "ELASTICPYPI_SERVICE",
+        "ELASTICPYPI_STAGE",
+        "ELASTICPYPI_BUCKET",
+        "ELASTICPYPI_TABLE",
+        "ELASTICPYPI_GATEWAY",
+        "ELASTICPYPI_OVERWRITE",
+    }
+
+
+AWS_CONFIG = "[default]\nregion = eu-west-1\n[profile acme]\nregion = eu-north-1\n"
+REGIONS = [
+    ({"region": "ap-south-1"}, {"AWS_REGION": "eu-west-3"}, "ap-south-1"),
+    ({}, {"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-3"),
+    ({}, {"AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-2"),
+    ({}, {}, "eu-west-1"),
+    ({"profile": "acme"}, {}, "eu-north-1"),
+    ({}, {"AWS_PROFILE": "acme"}, "eu-north-1"),
+    ({"profile": "other"}, {}, "us-east-1"),
+]
+
+
+@pytest.mark.parametrize(("changes", "environ", "expected"), REGIONS)
+def test_the_region_is_the_one_that_aws_would_use(
+    path: Path, changes: dict[str, str], environ: dict[str, str], expected: str
+) -> None:
+    config = path.with_name("aws-config")
+    config.write_text(AWS_CONFIG)
+    assert resolved(path, {**CONFIGURATION, **changes}, AWS_CONFIG_FILE=str(config), **environ)["region"] == expected
+
+
+MANY = [{"username": f"user-{number}", "password": "x" * 40} for number in range(60)]
+# (changes, what the message names)
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"bucket": None}, "'bucket'"),
+    ({"gateway": "edge"}, "'gateway'"),
+    ({"password": ""}, "'password'"),
+    ({"users": MANY}, "'users' is too large"),
+    ({"service": "a" * 60}, "'service' and 'stage' are too long"),
+]
+
+
+@pytest.mark.parametrize(("changes", "names"), WRONG)
+def test_what_cannot_be_deployed_names_the_key(path: Path, changes: dict[str, Any], names: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        resolved(path, {**CONFIGURATION, **changes})
+    assert names in str(raised.value)
+    assert SECRET not in str(raised.value)
+
+
+def test_a_local_configuration_is_not_deployed(path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'bucket' is missing in .*, which a deployment to AWS needs"):
+        resolved(path, {"username": "standard", "password": SECRET})
+
+
+# What `sls package` makes of them -------------------------------------------------------------------------------------
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "rest": {"users": [{"username": "ci", "password": "x"}], "alarm_topic": TOPIC},
+    "http": {"gateway": "http", "architecture": "x86_64", "runtime": "python3.14"},
+    "taken over": {"take_over": True, "snap_start": True},
+}
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def packaged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cloud: Cloud) -> Project:
+    directory = tmp_path_factory.mktemp("packaged") / "project"
+    project = make_project(directory, cloud, **{**CONFIGURATION, "region": REGION, **VARIANTS[request.param]})
+    # No credentials, no endpoint: nothing of AWS is asked. The bundle is another test's.
+    offline = dict.fromkeys(("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "")
+    ran = project.sls("package", *FOR_THIS_MACHINE, extra=offline)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return project
+
+
+def of_type(template: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+    found = template["Resources"].items()
+    return {name: resource["Properties"] for name, resource in found if resource["Type"] == kind}
+
+
+def test_cfn_lint_finds_no_error(packaged: Project) -> None:
+    path = packaged.directory / ".serverless" / "cloudformation-template-update-stack.json"
+    linter = packaged.directory / ".venv" / "bin" / "cfn-lint"
+    ran = subprocess.run(
+        [linter, "--non-zero-exit-code", "error", "--regions", REGION, "--", path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout
+    # A dependency that osls names twice is the only thing to be said.
+    said = [line for line in ran.stdout.splitlines() if line.startswith(("E", "W", "I"))]
+    assert [line for line in said if not line.startswith("W3005 ")] == []
+
+
+def test_no_function_may_do_anything_to_everything(packaged: Project) -> None:
+    roles = of_type(packaged.template(), "AWS::IAM::Role")
+    assert set(roles) == {"ApiRole", "EventsRole", "SyncRole"}
+    for role in roles.values():
+        for policy in role["Policies"]:
+            for statement in policy["PolicyDocument"]["Statement"]:
+                assert statement["Effect"] == "Allow"
+                assert [action for action in statement["Action"] if "*" in action] == []
+                resource = json.dumps(statement["Resource"])
+                assert resource not in ('"*"', '["*"]')
+                # One bucket, its objects, one table, one queue, the function's own log.
+                assert resource.count("*") == int(":::acme-pypi-files/" in resource or "log-group" in resource)
+
+
+def test_every_function_has_its_own_role_and_log(packaged: Project) -> None:
+    template = packaged.template()
+    functions = of_type(template, "AWS::Lambda::Function")
+    assert {function["FunctionName"] for function in functions.values()} == {f"acme-pypi-dev-{f}" for f in FUNCTIONS}
+    assert {json.dumps(function["Role"]) for function in functions.values()} == {
+        json.dumps({"Fn::GetAtt": [name, "Arn"]}) for name in ("ApiRole", "EventsRole", "SyncRole")
+    }
+    logs = of_type(template, "AWS::Logs::LogGroup")
+    assert {log["LogGroupName"] for log in logs.values()} == {f"/aws/lambda/acme-pypi-dev-{f}" for f in FUNCTIONS}
+    assert {log["RetentionInDays"] for log in logs.values()} == {30}
+
+
+def test_functions_run_as_configured(packaged: Project) -> None:
+    configuration = packaged.configuration
+    for function in of_type(packaged.template(), "AWS::Lambda::Function").values():
+        assert function["Runtime"] == configuration.get("runtime", "python3.13")
+        assert function["Architectures"] == [configuration.get("architecture", "arm64")]
+        variables = function["Environment"]["Variables"]
+        is_api = function["Handler"] == "elasticpypi.handler.api.handle"
+        assert variables.get("ELASTICPYPI_PASSWORD") == (SECRET if is_api else None)  # with all its "${…}"
+
+
+def test_the_queue_lets_the_bucket_in_before_the_bucket_is_there(packaged: Project) -> None:
+    template = packaged.template()
+    (policy,) = of_type(template, "AWS::SQS::QueuePolicy").values()
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert statement["Condition"]["ArnEquals"]["aws:SourceArn"] == {
+        "Fn::Sub": "arn:${AWS::Partition}:s3:::acme-pypi-files"
+    }
+    assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+    if "Bucket" in template["Resources"]:
+        assert "EventsQueuePolicy" in template["Resources"]["Bucket"]["DependsOn"]
+        assert '"Bucket"' not in json.dumps(policy)  # or each would wait for the other
+
+
+def test_bucket_and_table_are_retained_or_not_of_the_stack(packaged: Project) -> None:
+    resources = packaged.template()["Resources"]
+    ours = {name: resource for name, resource in resources.items() if name in ("Bucket", "BucketPolicy", "Table")}
+    assert len(ours) == (0 if packaged.configuration.get("take_over") else 3)
+    for resource in ours.values():
+        assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
+
+
+def test_the_bucket_is_private_encrypted_and_versioned(packaged: Project) -> None:
+    buckets = of_type(packaged.template(), "AWS::S3::Bucket")
+    assert [name for name in buckets if not all(buckets[name]["PublicAccessBlockConfiguration"].values())] == []
+    if "Bucket" in buckets:
+        assert buckets["Bucket"]["VersioningConfiguration"] == {"Status": "Enabled"}
+        assert "BucketEncryption" in buckets["Bucket"]
+        notified = buckets["Bucket"]["NotificationConfiguration"]["QueueConfigurations"]
+        assert [entry["Event"] for entry in notified] == [
+            "s3:ObjectCreated:*",
+            "s3:ObjectRemoved:*",
+            "s3:LifecycleExpiration:*",
+        ]
+
+
+def test_a_message_is_not_seen_twice_while_a_function_is_at_it(packaged: Project) -> None:
+    template = packaged.template()
+    timeouts = {f["Handler"]: f["Timeout"] for f in of_type(template, "AWS::Lambda::Function").values()}
+    queue = of_type(template, "AWS::SQS::Queue")["EventsQueue"]
+    assert queue["VisibilityTimeout"] == 6 * timeouts["elasticpypi.handler.events.handle"]
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
+    (source,) = of_type(template, "AWS::Lambda::EventSourceMapping").values()
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert source["ScalingConfig"]["MaximumConcurrency"] <= 10
+
+
+def test_what_the_gateway_answers_itself_is_part_of_the_deployment(packaged: Project) -> None:
+    template = packaged.template()
+    answers = read_gateway_responses(template)
+    if packaged.configuration.get("gateway") == "http":
+        assert answers == {}
+        return
+    assert "elasticpypi upload" in str(answers["REQUEST_TOO_LARGE"].template)
+    assert {kind: (answer.status, answer.headers) for kind, answer in answers.items()} == {
+        "REQUEST_TOO_LARGE": (413, {}),
+        "THROTTLED": (429, {"Retry-After": "5"}),
+        "QUOTA_EXCEEDED": (429, {"Retry-After": "5"}),
+        "INTEGRATION_TIMEOUT": (503, {"Retry-After": "5"}),
+        "INTEGRATION_FAILURE": (503, {"Retry-After": "5"}),
+        "DEFAULT_5XX": (503, {"Retry-After": "5"}),
+    }
+    assert [answer for answer in answers.values() if "message" not in json.loads(str(answer.template))] == []
+    (deployment,) = (r for r in template["Resources"].values() if r["Type"] == "AWS::ApiGateway::Deployment")
+    names = {n for n, r in template["Resources"].items() if r["Type"] == "AWS::ApiGateway::GatewayResponse"}
+    assert names <= set(deployment["DependsOn"])
+    (api,) = of_type(template, "AWS::ApiGateway::RestApi").values()
+    assert api["BinaryMediaTypes"] == ["*/*"]
+
+
+def test_alarms_go_to_the_topic_if_there_is_one(packaged: Project) -> None:
+    alarms = of_type(packaged.template(), "AWS::CloudWatch::Alarm")
+    topic = packaged.configuration.get("alarm_topic")
+    assert {tuple(alarm["AlarmActions"]) for alarm in alarms.values()} == {() if topic is None else (topic,)}
+    assert {"DeadEventsAlarm", "DriftAlarm", "ApiErrorsAlarm"} <= set(alarms)
+
+
+def test_snap_start_is_of_a_published_version(packaged: Project) -> None:
+    template = packaged.template()
+    wanted = packaged.configuration.get("snap_start", False)
+    snapped = [f for f in of_type(template, "AWS::Lambda::Function").values() if "SnapStart" in f]
+    assert [f["Handler"] for f in snapped] == (["elasticpypi.handler.api.handle"] if wanted else [])
+    assert len(of_type(template, "AWS::Lambda::Version")) == int(wanted)
+
+
+def test_a_wrong_configuration_stops_sls_with_one_sentence(tmp_path: Path, cloud: Cloud) -> None:
+    project = make_project(tmp_path / "project", cloud, gateway="edge")
+    ran = project.sls("deploy")
+    assert ran.returncode == 1
+    output = ran.stdout + ran.stderr
+    assert "'gateway' in " in output
+    assert "is not one of rest, http; write for example" in output
+    assert "\n    at " not in output
+    stacks = cloud_client(cloud, "cloudformation").list_stacks()["StackSummaries"]
+    assert [stack for stack in stacks if stack["StackName"].startswith(project.configuration["service"])] == []
+
+
+# A real deployment ----------------------------------------------------------------------------------------------------
+
+
+def cloud_client(cloud: Cloud, service: str) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in cloud.environment.items():
+            patch.setenv(name, value)
+        return cloud.aws.client(service)
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory, cloud: Cloud) -> Iterator[Deployment]:
+    with deployed(cloud, tmp_path_factory.mktemp("deployed")) as made:
+        yield made
+
+
+def test_an_object_becomes_a_page(deployment: Deployment, tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "acme", "1.0")
+    key = f"acme/{wheel.name}"
+    deployment.cloud.aws.s3.put_object(Bucket=deployment.bucket, Key=key, Body=wheel.read_bytes())
+    responses = read_gateway_responses(deployment.template)
+    with deployment.worker("events") as events, deployment.worker("api") as api:
+        assert deployment.carry(events) >= 1
+        with RestGateway(api, stage=deployment.stage, responses=responses) as gateway:
+            index = Account(gateway.url, "admin", "secret")
+            assert list(index.listed("acme")) == [wheel.name]
+            assert index.status(f"/packages/acme/{wheel.name}.metadata") == 200
+            deployment.cloud.aws.s3.delete_object(Bucket=deployment.bucket, Key=key)
+            assert deployment.carry(events) >= 1
+            assert index.listed("acme") == {}
+
+
+def test_policies_allow_what_the_functions_do_and_not_more(deployment: Deployment, tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "policied", "1.0")
+    made = {}
+    with deployment.worker("api") as api, deployment.worker("events") as events, deployment.worker("sync") as sync:
+        with RestGateway(api, stage=deployment.stage) as gateway:
+            index = Account(gateway.url, "admin", "secret")
+            sent = requests.post(
+                f"{index.url}/legacy/",
+                data={":action": "file_upload", "name": "policied", "version": "1.0", "filetype": "bdist_wheel"},
+                files={"content": (wheel.name, wheel.read_bytes())},
+                auth=("admin", "secret"),
+                timeout=60,
+            )
+            assert sent.status_code == 200, sent.text
+            assert list(index.listed("policied")) == [wheel.name]
+            assert index.status("/simple/") == 200
+            assert index.status("/health") == 200
+        deployment.carry(events)
+        sync.invoke({})
+        made = {"api": api.calls, "events": events.calls, "sync": sync.calls}
+    for name, calls in made.items():
+        needed = {permission for call in calls for permission in call.permissions()}
+        assert len(needed) > 2
+        assert [permission for permission in needed if not deployment.may(name, *permission)] == []
+    table = deployment.cloud.aws.dynamodb.describe_table(TableName=deployment.table)["Table"]["TableArn"]
+    objects = f"arn:aws:s3:::{deployment.bucket}/acme/acme-1.0.whl"
+    for name, action, resource in (
+        ("api", "dynamodb:Scan", table),
+        ("events", "dynamodb:Scan", table),
+        ("api", "dynamodb:DeleteTable", table),
+        ("events", "s3:DeleteObject", objects),
+        ("sync", "s3:DeleteObject", objects),
+        ("api", "s3:PutBucketPolicy", f"arn:aws:s3:::{deployment.bucket}"),
+        ("api", "s3:DeleteObjectVersion", objects),
+        ("api", "s3:GetObject", "arn:aws:s3:::another-bucket/acme/acme-1.0.whl"),
+        ("api", "sqs:ReceiveMessage", deployment.function("events")["FunctionArn"]),
+        ("sync", "sqs:SendMessage", f"arn:aws:sqs:{REGION}:123456789012:{deployment.name}-events"),
+    ):
+        assert not deployment.may(name, action, resource), (name, action)
+
+
+def test_the_indexer_needs_no_flask(deployment: Deployment) -> None:
+    with deployment.worker("events") as events:
+        assert events.modules.isdisjoint({"flask", "werkzeug", "jinja2", "click", "sqlite3", "requests"})
+
+
+def test_a_deployment_is_repeated_changed_removed_and_taken_over(tmp_path: Path, cloud: Cloud) -> None:
+    project = make_project(tmp_path / "project", cloud)
+    first = deploy(project, tmp_path / "code")
+    again = project.sls("deploy", *FOR_THIS_MACHINE)
+    assert "No changes to deploy" in again.stdout + again.stderr
+    forced = project.sls("deploy", "--force", *FOR_THIS_MACHINE)
+    assert "looks through its bucket" in forced.stdout + forced.stderr
+    assert first.outputs["IndexUrl"].endswith("/dev/")
+    assert f"{first.name}-api" in project.sls("info").stdout
+
+    changed = deploy(project.configure(overwrite=True), tmp_path / "changed")
+    assert changed.function("api")["Environment"]["Variables"]["ELASTICPYPI_OVERWRITE"] == "true"
+
+    s3, dynamodb = cloud.aws.s3, cloud.aws.dynamodb
+    s3.put_object(Bucket=first.bucket, Key="acme/acme-1.0.tar.gz", Body=b"stays")
+    removed = project.sls("remove")
+    assert removed.returncode == 0, removed.stdout + removed.stderr
+    assert s3.get_object(Bucket=first.bucket, Key="acme/acme-1.0.tar.gz")["Body"].read() == b"stays"
+    assert dynamodb.describe_table(TableName=first.table)["Table"]["TableStatus"] == "ACTIVE"
+    assert cloud.aws.sqs.list_queues(QueueNamePrefix=first.name).get("QueueUrls", []) == []
+
+    taken = deploy(project.configure(take_over=True), tmp_path / "taken")
+    assert "Bucket" not in taken.template["Resources"]
+    variables = {**cloud.environment, "ELASTICPYPI_CONFIG": str(project.directory / "elasticpypi" / "config.json")}
+    fixed = run_command("doctor", "--fix", home=tmp_path / "home", extra=variables)
+    notified = s3.get_bucket_notification_configuration(Bucket=first.bucket)["QueueConfigurations"]
+    arn = f"arn:aws:sqs:{REGION}:123456789012:{taken.name}-events"
+    assert {entry["QueueArn"] for entry in notified} == {arn}, fixed.stdout + fixed.stderr
+
+
+def test_an_http_api_is_at_the_root(tmp_path: Path, cloud: Cloud) -> None:
+    with deployed(cloud, tmp_path, gateway="http") as made, made.worker("api") as api, HttpGateway(api) as gateway:
+        assert not gateway.url.endswith("/dev")
+        assert made.outputs["IndexUrl"].startswith("https://")
+        index = Account(gateway.url, "admin", "secret")
+        assert index.status("/health") == 200
+        assert index.listed("acme") == {}
+
+
+# `sls wsgi serve` -----------------------------------------------------------------------------------------------------
+
+
+def test_wsgi_serve_serves_the_configured_bucket(deployment: Deployment, tmp_path: Path) -> None:
+    port = free_port()
+    log = tmp_path / "serve.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [deployment.project.program, "wsgi", "serve", "--port", str(port), "--host", "127.0.0.1"],
+            cwd=deployment.project.directory,
+            env=deployment.project.environment(),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        index = Account(f"http://127.0.0.1:{port}", "admin", "secret")
+        wait_for(lambda: is_up(index) or process.poll() is not None, seconds=90)
+        assert process.poll() is None, log.read_text()
+        desk = Desk(tmp_path / "desk")
+        wheel = make_wheel(desk.dist, "served", "1.0")
+        uploaded = twine(desk, index, wheel)
+        assert uploaded.returncode == 0, uploaded.stdout + uploaded.stderr + log.read_text()
+        assert list(index.listed("served")) == [wheel.name]
+        stored = deployment.cloud.aws.s3.list_objects_v2(Bucket=deployment.bucket, Prefix="served/")["Contents"]
+        assert f"served/{wheel.name}" in {entry["Key"] for entry in stored}
+        with deployment.worker("events") as events:  # for it, an object as any other
+            assert deployment.carry(events) >= 1
+    finally:
+        started = process_tree(process.pid)
+        os.killpg(process.pid, signal.SIGTERM)  # `sls` alone would leave the server behind
+        process.wait(30)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
+
+
+def is_up(index: Account) -> bool:
+    try:
+        return index.status("/health") == 200
+    except requests.ConnectionError:
+        time.sleep(0.1)
+        return False
+
+
+def twine(desk: Desk, index: Account, wheel: Path) -> subprocess.CompletedProcess[str]:
+    program = str(ROOT / ".venv" / "bin" / "twine")
+    command = [program, "upload", "--repository-url", f"{index.url}/legacy/", "-u", "admin", "-p", "secret", str(wheel)]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(desk.root), "NO_PROXY": "127.0.0.1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
