@@ -32,9 +32,11 @@ lint: .venv/installed-tests
 	$(RUN) mypy
 	.venv/bin/lint-imports
 
-# Against nginx and other people's indexes; says what it leaves out where nginx or wrk is not there.
+# Against nginx and other people's indexes; says what it leaves out where nginx or wrk is not there. Then the AWS shape:
+# cold starts and costs.
 bench: .venv/installed-tests .peers/installed .venv/system-packages
 	$(RUN) bench.peers
+	$(RUN) bench.aws
 
 # Our app under several WSGI servers.
 bench-servers: .venv/installed-tests

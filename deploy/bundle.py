@@ -7,18 +7,20 @@ version compiles them. Equal inputs give equal bytes. Needs nothing but pip and 
 from __future__ import annotations
 
 import argparse
+import ast
 import fnmatch
 import gzip
 import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,8 @@ _NOT_OURS = (
     "storage/filesystem.py",
 )
 # Of other people's packages: programs, types, tests, what describes a package but METADATA and WHEEL, which
-# importlib.metadata and we read; what is for boto3.resource, for dateutil's own time zones, for Werkzeug's debugger.
+# importlib.metadata and we read; what is for dateutil's own time zones, for Werkzeug's debugger. And boto3, a sixth of
+# a start: botocore makes the same clients, and boto3's own resources and transfers are used nowhere.
 _NOT_NEEDED = (
     "bin/*",
     "*.pyi",
@@ -55,15 +58,21 @@ _NOT_NEEDED = (
     "*/test/*",
     "*/tests/*",
     "*/__pycache__/*",
-    "boto3/data/*",
-    "boto3/examples/*",
+    "boto3/*",
+    "boto3-*.dist-info/*",
     "dateutil/zoneinfo/*.tar.gz",
+    "s3transfer/*",
+    "s3transfer-*.dist-info/*",
     "werkzeug/debug/shared/*",
 )
 _OF_DIST_INFO = ("METADATA", "WHEEL")
 # The models of AWS's services that the functions talk to, in their only version of use. botocore reads them whole when
-# a client is made: without what is written for people, and not compressed twice, in half the time (docs/aws.md).
+# a client is made: without what is written for people or about operations that we do not use, and not compressed twice,
+# in a third of the time (docs/aws.md).
 _SERVICES = {"dynamodb": "2012-08-10", "s3": "2006-03-01", "sqs": "2012-11-05"}
+# Which operations we use, our sources say: those whose name occurs there. And those that botocore itself needs, to find
+# out in which region a bucket is, and to talk to directory buckets.
+_OF_BOTOCORE = {"HeadBucket", "CreateSession"}
 _MODELS = ("service-2.", "endpoint-rule-set-1.", "paginators-1.")
 
 
@@ -107,6 +116,7 @@ def build_bundle(target: Target, output: Path) -> str | None:
         tree = Path(name) / "tree"
         shutil.copytree(packages, tree)
         _copy_ours(tree / "elasticpypi")
+        _restrict_operations(tree)
         if interpreter is not None:
             _compile(tree, interpreter)
         packed = Path(name) / "bundle.zip"
@@ -147,7 +157,7 @@ def _packages(target: Target) -> Path:
 def _install(target: Target, directory: Path) -> None:
     platforms = [f"{name}_{_MACHINES[target.architecture]}" for name in _PLATFORMS]
     chosen = [part for name in platforms for part in ("--platform", name)]
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet", "--no-user"]
     ran = subprocess.run(  # noqa: S603 -- our own arguments
         [
             *pip,
@@ -164,10 +174,12 @@ def _install(target: Target, directory: Path) -> None:
 
 
 def _last_error(text: str) -> str:
-    lines = (
-        [line for line in text.splitlines() if line.startswith("ERROR:")] or text.splitlines() or ["no reason given"]
-    )
-    return lines[-1].removeprefix("ERROR: ")
+    """Return what a program says last, and the last warning: pip knows of no versions where it reaches no index."""
+    lines = text.splitlines()
+    errors = [line for line in lines if line.startswith("ERROR:")] or lines or ["no reason given"]
+    error = errors[-1].removeprefix("ERROR: ")
+    warnings = [line.removeprefix("WARNING: ") for line in lines if line.startswith("WARNING: ")]
+    return f"{error} ({warnings[-1]})" if warnings and warnings[-1] not in error else error
 
 
 def _reduce(directory: Path) -> None:
@@ -188,9 +200,9 @@ def _reduce(directory: Path) -> None:
 
 def _is_needed(path: str) -> bool:
     directory, _, name = path.rpartition("/")
-    if directory.split("/")[0].endswith(".dist-info"):
-        return name in _OF_DIST_INFO
-    return not any(fnmatch.fnmatchcase(path, pattern) for pattern in _NOT_NEEDED)
+    if any(fnmatch.fnmatchcase(path, pattern) for pattern in _NOT_NEEDED):
+        return False
+    return name in _OF_DIST_INFO or not directory.split("/")[0].endswith(".dist-info")
 
 
 def _is_model(parts: tuple[str, ...]) -> bool:
@@ -244,6 +256,51 @@ def _copy_ours(target: Path) -> None:
         if path.suffix in (".py", ".html", ".json") and not any(fnmatch.fnmatchcase(name, p) for p in _NOT_OURS):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target / name)
+
+
+def _restrict_operations(tree: Path) -> None:
+    """Leave out of the models the operations that our sources do not name."""
+    names = _names(tree / "elasticpypi")
+    for service, version in _SERVICES.items():
+        path = tree / "botocore" / "data" / service / version / "service-2.json"
+        model = json.loads(path.read_bytes())
+        model["operations"] = {
+            name: operation
+            for name, operation in model["operations"].items()
+            if method_name(name) in names or name in _OF_BOTOCORE
+        }
+        shapes = _shapes(model["operations"], model["shapes"])
+        model["shapes"] = {name: shape for name, shape in model["shapes"].items() if name in shapes}
+        _write_json(path, model)
+
+
+def _names(directory: Path) -> set[str]:
+    """Return all attributes and texts in the sources, among them operations: `client.get_item`, `"get_item"`."""
+    nodes = [node for path in directory.rglob("*.py") for node in ast.walk(ast.parse(path.read_bytes()))]
+    attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    return attributes | {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def method_name(operation: str) -> str:
+    """Return the name of a client's method for an operation: `get_item` for GetItem."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", operation).lower()
+
+
+def _shapes(document: Any, shapes: Mapping[str, Any]) -> set[str]:
+    """Return the names of all shapes that a part of a model leads to."""
+    found: set[str] = set()
+    waiting = [document]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            name = part.get("shape")
+            if isinstance(name, str) and name not in found:
+                found.add(name)
+                waiting.append(shapes[name])
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
+    return found
 
 
 def find_python(version: tuple[int, int]) -> str | None:
@@ -323,10 +380,10 @@ def main(arguments: list[str] | None = None) -> int:
         target = parse_target(options.architecture, options.python)
         warning = build_bundle(target, options.output)
     except BundleError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"{error}\n")
         return 1
     if warning:
-        sys.stderr.write(f"warning: {warning}\n")
+        sys.stderr.write(f"{warning}\n")
     size = options.output.stat().st_size
     sys.stdout.write(f"{options.output}: {size:,} bytes for Python {target.dotted} on {target.architecture}\n")
     return 0

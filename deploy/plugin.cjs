@@ -3,13 +3,16 @@
 // Builds the bundle when `sls` packages, says to CloudFormation what serverless.yml cannot, and has the new index look
 // through its bucket once.
 
+const fs = require("node:fs");
 const path = require("node:path");
 
 const { runModule } = require("./python.cjs");
+const { functionEnvironment } = require("./settings.cjs");
 
 class ElasticpypiPlugin {
   constructor(serverless, options, { log }) {
     this.serverless = serverless;
+    this.options = options;
     this.log = log;
     this.hooks = {
       initialize: () => this.setEnvironment(),
@@ -17,6 +20,8 @@ class ElasticpypiPlugin {
       "before:deploy:function:packageFunction": () => this.build(),
       "after:deploy:deploy": () => this.synchronise(),
       "after:aws:package:finalize:mergeCustomProviderResources": () => this.orderDeployment(),
+      "after:aws:common:moveArtifactsToPackage:move": () => this.hidePackage(),
+      "after:aws:common:moveArtifactsToTemp:move": () => this.hidePackage(),
     };
   }
 
@@ -24,9 +29,10 @@ class ElasticpypiPlugin {
     return this.serverless.service;
   }
 
-  // Not in serverless.yml, which would take a "${" in a password for a variable of its own.
+  // Not in serverless.yml, which would take a "${" in a password for a variable of its own, and which `sls print` shows.
   setEnvironment() {
-    const { environment } = require("./settings.cjs")({ options: {} });
+    if (this.serverless.processedInput.commands[0] === "print") return;
+    const environment = functionEnvironment(this.options);
     for (const [name, definition] of Object.entries(this.service.functions)) {
       definition.environment = {
         ...(name === "api" ? environment.api : environment.indexer),
@@ -38,9 +44,26 @@ class ElasticpypiPlugin {
   build() {
     const { architecture, python } = this.service.custom.bundle;
     const args = ["--architecture", architecture, "--python", python, "--output", this.service.package.artifact];
-    const { stdout, stderr } = runModule("deploy.bundle", args);
+    const { stdout, stderr } = this.run("deploy.bundle", args);
     if (stderr) this.log.warning(stderr.trim());
     this.log.notice(stdout.trim());
+  }
+
+  run(module, args) {
+    try {
+      return runModule(module, args);
+    } catch (error) {
+      throw new this.serverless.classes.Error(error.message); // of any other error `sls` prints the stack
+    }
+  }
+
+  // What is packaged has the password in it, in templates that `sls` lets everybody on the machine read.
+  hidePackage() {
+    const { serviceDir } = this.serverless;
+    const directories = [".serverless", this.options.package, this.service.package.path].filter(Boolean);
+    for (const directory of directories.map((name) => path.resolve(serviceDir, name))) {
+      if (fs.existsSync(directory)) fs.chmodSync(directory, 0o700);
+    }
   }
 
   // Until it has looked, an index does not know what it does not have, and answers 503.

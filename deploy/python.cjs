@@ -8,13 +8,14 @@ const fs = require("node:fs");
 
 const ROOT = path.dirname(__dirname);
 const OURS = [".venv/bin/python", ".venv/Scripts/python.exe"].map((name) => path.join(ROOT, name));
+const ON_PATH = ["python3", "python3.14", "python3.13", "python3.12", "python3.11", "python"]; // as in the Makefile
 const NEW_ENOUGH = "import sys; sys.exit(sys.version_info < (3, 11))";
 
 let found;
 
 function findPython() {
   if (found === undefined) {
-    const candidates = [...OURS.filter((name) => fs.existsSync(name)), "python3", "python"];
+    const candidates = [...OURS.filter((name) => fs.existsSync(name)), ...ON_PATH];
     found = candidates.find((name) => spawnSync(name, ["-c", NEW_ENOUGH], { stdio: "ignore" }).status === 0);
   }
   if (found === undefined) {

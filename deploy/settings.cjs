@@ -1,23 +1,29 @@
 "use strict";
 
-// ${file(./deploy/settings.cjs):…} of serverless.yml: the configuration, as the application itself reads it.
+// ${file(./deploy/settings.cjs):…} of serverless.yml: the configuration, as the application itself reads it. Without the
+// functions' variables, which deploy/plugin.cjs takes: `sls` would look for variables of its own in a password.
 
 const { runModule } = require("./python.cjs");
 
 let resolved;
 
-module.exports = ({ options }) => {
+function resolve(options) {
   if (resolved === undefined) {
-    // `--stage` and `--region` count as the variables do.
-    const extra = {};
-    if (options.stage) extra.ELASTICPYPI_STAGE = options.stage;
-    if (options.region) extra.ELASTICPYPI_REGION = options.region;
+    // `--region` counts as the variable does; for a `--stage` the configuration must have been made.
+    const extra = options.region ? { ELASTICPYPI_REGION: options.region } : {};
+    const args = options.stage ? [`--stage=${options.stage}`] : [];
     try {
-      resolved = JSON.parse(runModule("deploy.settings", [], extra).stdout);
+      resolved = JSON.parse(runModule("deploy.settings", args, extra).stdout);
     } catch (error) {
       error.name = error.stack = ""; // or `sls` prints it, too
       throw error;
     }
   }
   return resolved;
+}
+
+module.exports = ({ options }) => {
+  const { environment, ...settings } = resolve(options);
+  return settings;
 };
+module.exports.functionEnvironment = (options) => resolve(options).environment;

@@ -5,6 +5,7 @@ Needs nothing but the standard library, so that it runs before anything is insta
 
 from __future__ import annotations
 
+import argparse
 import configparser
 import json
 import os
@@ -18,14 +19,16 @@ from elasticpypi.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 
-DEFAULT_REGION = "us-east-1"  # as `sls` has it
 _LONGEST_NAME = 64  # of a function: <service>-<stage>-events
 _LARGEST_ENVIRONMENT = 4096  # bytes: of all variables of a function, names and values
 _RESERVED = 512  # bytes of it, for QUEUE_URL, which is not known yet, and what else AWS counts
 
 
-def resolve(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return what serverless.yml needs to know; raise ConfigError for whatever cannot be deployed."""
+def resolve(environ: Mapping[str, str], *, stage: str | None = None) -> dict[str, Any]:
+    """Return what serverless.yml needs to know; raise ConfigError for whatever cannot be deployed.
+
+    `stage` is the one that the command line names, which must be that of the configuration.
+    """
     path = ROOT / "elasticpypi" / "config.json"
     settings = load_settings(environ=environ, default_path=path)
     if settings.bucket is None or settings.table is None:
@@ -34,14 +37,17 @@ def resolve(environ: Mapping[str, str]) -> dict[str, Any]:
             f"'bucket' is missing in {place}, which a deployment to AWS needs; copy elasticpypi/config-example.json "
             'there and edit it, or add for example "bucket": "acme-pypi-files", "table": "acme-pypi"'
         )
+    _check_stage(settings, stage)
     _check_names(settings)
+    region = _find_region(settings, environ)
+    _check_topic(settings, region)
     environment = function_environment(settings)
     _check_environment(environment)
     indexer = {name: environment[name] for name in environment if name not in _OF_THE_API}
     return {
         "service": settings.service,
         "stage": settings.stage,
-        "region": settings.region or _region_of_environment(environ, settings.profile) or DEFAULT_REGION,
+        "region": region,
         "profile": settings.profile,
         "bucket": settings.bucket,
         "table": settings.table,
@@ -86,6 +92,24 @@ def _user(user: User) -> dict[str, Any]:
     }
 
 
+def _check_stage(settings: Settings, named: str | None) -> None:
+    if named is not None and named.removeprefix("/") != settings.stage:
+        raise ConfigError(
+            f"'--stage' names {named!r}, and the configuration is that of {settings.stage!r}: two stages cannot share "
+            "a bucket and a table, so each has a configuration of its own; deploy for example with "
+            "ELASTICPYPI_CONFIG=prod.json npx sls deploy"
+        )
+
+
+def _check_topic(settings: Settings, region: str) -> None:
+    of_topic = settings.alarm_topic and settings.alarm_topic.split(":")[3]
+    if of_topic and of_topic != region:
+        raise ConfigError(
+            f"'alarm_topic' is in {of_topic}, and the deployment in {region}: alarms reach topics of their own region "
+            "only; name one that is there"
+        )
+
+
 def _check_names(settings: Settings) -> None:
     name = f"{settings.service}-{settings.stage}-events"
     if len(name) > _LONGEST_NAME:
@@ -102,6 +126,16 @@ def _check_environment(environment: Mapping[str, str]) -> None:
             f"'users' is too large: the variables of a function would take {size} bytes, and Lambda allows about "
             f"{_LARGEST_ENVIRONMENT - _RESERVED}; have fewer users or share one between machines that may do the same"
         )
+
+
+def _find_region(settings: Settings, environ: Mapping[str, str]) -> str:
+    found = settings.region or _region_of_environment(environ, settings.profile)
+    if found is None:
+        raise ConfigError(
+            "no region is named, neither by the configuration nor by AWS_REGION nor for the profile; add for example "
+            '"region": "eu-central-1"'
+        )
+    return found
 
 
 def _region_of_environment(environ: Mapping[str, str], profile: str | None) -> str | None:
@@ -122,8 +156,10 @@ def _region_of_environment(environ: Mapping[str, str], profile: str | None) -> s
 
 def main() -> int:
     """Print the settings, or one sentence about what is wrong with them."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.settings", description=__doc__)
+    parser.add_argument("--stage")
     try:
-        resolved = resolve(os.environ)  # noqa: TID251 -- a command, as those of elasticpypi.cli
+        resolved = resolve(os.environ, stage=parser.parse_args().stage)  # noqa: TID251 -- a command, as those of elasticpypi.cli
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -65,6 +65,10 @@ class StorageError(UnavailableError):
     """The storage failed."""
 
 
+class QueueError(UnavailableError):
+    """The queue takes no work."""
+
+
 class StorageFullError(StorageError):
     """The storage has no room left."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,7 +31,8 @@ from elasticpypi.storage import Document, Incoming, Storage
 from elasticpypi.uploads import claim_by_filename
 
 _ATTEMPTS = 20
-_GIVEN_UP_SECONDS = 900.0  # no Lambda function runs longer: whoever asks then has it begun anew
+# No Lambda function runs longer than 900 s, and a message waits for one: whoever asks then has it begun anew.
+_GIVEN_UP_SECONDS = 1200.0
 _HEX = re.compile(r"[0-9a-f]{64}")
 _RUNNING = "finishing"
 
@@ -76,23 +78,35 @@ def hand_over(storage: Storage, request: FinishRequest, send: Callable[[Mapping[
     now = time.time()
     if known is not None and _is_running(known, now):
         return
-    note = json.dumps({"status": _RUNNING, "since": now}).encode()
-    try:
-        noted = storage.write_document(_key(request.token), note, replacing=_fingerprint(known))
-    except ConflictError:
+    note = json.dumps({"status": _RUNNING, "since": now, "nonce": secrets.token_hex(8)}).encode()
+    noted = _write_note(storage, request.token, note, replacing=_fingerprint(known))
+    if noted is None:
         return  # somebody else has just done so
     try:
         send(asdict(request))
     except Exception:
         with suppress(ElasticpypiError):
-            storage.remove(noted.key, fingerprint=noted.fingerprint)
+            storage.remove(_key(request.token), fingerprint=noted)
         raise
 
 
+def _write_note(storage: Storage, token: str, note: bytes, *, replacing: str | None) -> str | None:
+    """Write a note of our own; return its fingerprint, None where somebody else was quicker."""
+    try:
+        return storage.write_document(_key(token), note, replacing=replacing).fingerprint
+    except ConflictError:
+        # Perhaps ours: a request whose answer was lost is repeated, and finds that it was carried out before.
+        known = _read(storage, token)
+        return known.fingerprint if known is not None and known.data == note else None
+
+
 def find_outcome(storage: Storage, token: str) -> Outcome | None:
-    """Return what is known of an upload that was handed over; None where none was."""
+    """Return what is known of an upload that was handed over; None where none was, or so long ago that it is lost."""
     known = _read(storage, token)
-    return None if known is None else _outcome(known)
+    if known is None:
+        return None
+    outcome = _outcome(known)
+    return None if outcome.is_running and not _is_running(known, time.time()) else outcome
 
 
 def finish(catalog: Catalog, storage: Storage, request: Mapping[str, Any], *, overwrite: bool) -> Outcome:

@@ -37,7 +37,7 @@ from elasticpypi.model import (
     Status,
     served_entry,
 )
-from elasticpypi.names import FileKey, NormalizedName, ParsedFilename, decisions_key, parse_key, project_of
+from elasticpypi.names import MAX_NAME, FileKey, NormalizedName, ParsedFilename, decisions_key, parse_key, project_of
 from elasticpypi.simple import Form, render_project, render_root
 from elasticpypi.storage import Incoming, LocalFile, SignedURL, Slot, Storage, StoredObject
 from elasticpypi.sync import SyncReport
@@ -184,7 +184,8 @@ class Index:
 
     def find_file(self, name: NormalizedName, filename: str) -> FoundFile:
         """Return the file that is served under a name; NotFoundError, or ForbiddenError where it is quarantined."""
-        entry = self._served_entry(name, filename)
+        # A longer one is no file's, nor does it fit into a key of every catalog.
+        entry = self._served_entry(name, filename) if len(filename) <= MAX_NAME else None
         self._check_complete()
         if entry is None or not isinstance(entry.content, File):
             raise NotFoundError(f"the project {name!r} has no file {filename!r}")
@@ -366,14 +367,14 @@ class Index:
             progress=progress,
         )
 
-    def find_drift(self, *, patience_seconds: float = 0) -> SyncReport:
-        """Tell where catalog and storage differ, and change nothing.
+    def find_drift(self, *, patience_seconds: float = 0, deadline: float = math.inf) -> SyncReport:
+        """Tell where catalog and storage differ, and change nothing; at the deadline, as `sync` does, only so far.
 
         What somebody is about to mend (a file that was dropped just now) is no drift: it has to outlast the patience.
         """
-        until = time.monotonic() + patience_seconds
+        until = min(time.monotonic() + patience_seconds, deadline)
         while True:
-            report = sync.find_drift(self._catalog, self._storage)
+            report = sync.find_drift(self._catalog, self._storage, deadline=deadline)
             if not (report.drift or report.unsettled) or time.monotonic() >= until:
                 return report
             time.sleep(_POLLING_SECONDS)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 from elasticpypi.catalog import Catalog, Write
 from elasticpypi.digests import hex_digest
@@ -24,7 +24,6 @@ from elasticpypi.errors import (
     UnavailableError,
     UnreadableObjectError,
 )
-from elasticpypi.metadata import CoreMetadata, read_core_metadata
 from elasticpypi.model import Decisions, Entry, File, Rejection, Status, format_decisions, parse_decisions
 from elasticpypi.names import (
     DecisionsKey,
@@ -39,6 +38,10 @@ from elasticpypi.names import (
 )
 from elasticpypi.storage import Storage, StoredObject
 
+if TYPE_CHECKING:
+    from elasticpypi.metadata import CoreMetadata
+
+UNREAD = ""  # the fingerprint of a row whose object could not be read: that of no object
 # Raise it when other things are read out of objects than before: `sync` then reads all of them again.
 _READING = 2
 _ATTEMPTS = 100
@@ -46,6 +49,9 @@ _ATTEMPTS = 100
 LOOKS_AT_ONCE = 4
 _KEYS_TOGETHER = 32
 _HELD_BYTES = 8 * 1024 * 1024  # of core metadata that waits to be written
+# Who has read one object for so long without coming to its end is told that it takes too long here, not to try again.
+_PATIENCE_SECONDS = 300.0
+_LEAST_SECONDS = 5.0  # for an object that is begun at the deadline
 _WAITING_SECONDS = 5.0  # of what was read for a row that others may write meanwhile, while large files are hashed
 _AGAIN = (ConflictError, BusyError, ObjectMissingError)  # others were quicker
 _T = TypeVar("_T")
@@ -112,7 +118,8 @@ def reconcile_all(
     Rows are read together, some objects are looked at at the same time, and the rows of one project are written
     together; only keys that met a conflict begin again. A key that fails leaves the others alone. The work is done as
     the outcomes are asked for, a bounded number of keys at a time and in bounded memory. Once `time.monotonic()` has
-    come to the deadline no more are begun, but for the first ones: what was not yielded then is still to be done.
+    come to the deadline no more are begun, but for the first ones, and what is still being read fails: what was not
+    yielded then is still to be done.
     """
     # A dictionary, so that each is there once; sorted, so that those of one project come together.
     names = {key: named for key in keys if (named := parse_key(key)) is not None}
@@ -184,7 +191,7 @@ class _Together:
 
     def _look(self, names: Mapping[str, FileKey | DecisionsKey], before: Entry) -> Write | Exception:
         try:
-            return Write(before, *_look(self._storage, names[before.key], before, self._known))
+            return Write(before, *_look(self._storage, names[before.key], before, self._known, self._deadline))
         except Exception as error:  # noqa: BLE001 (whatever is wrong with one object, the others are not to wait for it)
             return error
 
@@ -256,24 +263,30 @@ def _leaves(write: Write) -> bool:
 
 
 def _look(
-    storage: Storage, named: FileKey | DecisionsKey, before: Entry, known: Known | None
+    storage: Storage, named: FileKey | DecisionsKey, before: Entry, known: Known | None, deadline: float
 ) -> tuple[Entry, bytes | None]:
     """Return the row that the object deserves now, and its core metadata."""
     try:
         obj = storage.stat(named.key)
     except ObjectMissingError:
         return replace(before, project=before.project or project_of(named), fingerprint="", content=None), None
+    except UnreadableObjectError as error:
+        return _look_in_vain(named, before, error), None
     if before.content is not None and before.fingerprint == seen_fingerprint(obj):
         return before, None
     try:
-        content, core_metadata = _read(storage, obj, named, before, known)
-        fingerprint = seen_fingerprint(obj)
+        content, core_metadata = _read(storage, obj, named, before, known, deadline)
     except UnreadableObjectError as error:
-        if isinstance(before.content, File | Decisions):
-            raise  # what is known stays known
-        content, core_metadata = _unreadable(named, error.reason), None
-        fingerprint = ""  # whoever comes next tries again
-    return Entry(named.key, project_of(named), before.generation, fingerprint, content), core_metadata
+        return _look_in_vain(named, before, error), None
+    return Entry(named.key, project_of(named), before.generation, seen_fingerprint(obj), content), core_metadata
+
+
+def _look_in_vain(named: FileKey | DecisionsKey, before: Entry, error: UnreadableObjectError) -> Entry:
+    """Return the row of an object that cannot be read; what is known stays known, and the error is raised again."""
+    if before.fingerprint and isinstance(before.content, File | Decisions):
+        raise error
+    # Without a fingerprint: whoever comes next tries again.
+    return Entry(named.key, project_of(named), before.generation, UNREAD, _unreadable(named, error.reason))
 
 
 def seen_fingerprint(obj: StoredObject) -> str:
@@ -287,14 +300,19 @@ def object_fingerprint(seen: str) -> str:
 
 
 def _read(
-    storage: Storage, obj: StoredObject, named: FileKey | DecisionsKey, before: Entry, known: Known | None
+    storage: Storage,
+    obj: StoredObject,
+    named: FileKey | DecisionsKey,
+    before: Entry,
+    known: Known | None,
+    deadline: float,
 ) -> tuple[File | Rejection | Decisions, bytes | None]:
     if isinstance(named, DecisionsKey):
         return _read_decisions(storage, obj, before), None
     try:
         parsed = parse_filename(named.filename)
         if known is None or known.fingerprint != obj.fingerprint:
-            known = _prove(storage, obj, parsed)
+            known = _prove(storage, obj, parsed, deadline)
     except InvalidFilenameError as error:
         return Rejection(named.filename, error.reason), None
     except ArchiveError as error:
@@ -303,12 +321,41 @@ def _read(
     return _file(storage, obj, parsed, known)
 
 
-def _prove(storage: Storage, obj: StoredObject, parsed: ParsedFilename) -> Known:
-    with storage.open(obj) as stream:
+def _prove(storage: Storage, obj: StoredObject, parsed: ParsedFilename, deadline: float) -> Known:
+    # With it come the readers of archives, for which a function that only answers with pages should not wait.
+    from elasticpypi.metadata import read_core_metadata
+
+    with storage.open(obj) as opened:
+        stream = opened if deadline == math.inf else cast(BinaryIO, _Hurried(opened, obj.key, deadline))
         core_metadata = read_core_metadata(stream, parsed)
         if obj.sha256 is not None:
             return Known(obj.fingerprint, obj.sha256, core_metadata)
         return Known(obj.fingerprint, hex_digest(stream, "sha256"), core_metadata)
+
+
+class _Hurried:
+    """An object that is read for no longer than there is time, lest one that is huge takes all others with it."""
+
+    def __init__(self, stream: BinaryIO, key: str, deadline: float) -> None:
+        self._stream = stream
+        self._key = key
+        self._began = time.monotonic()
+        # Something is done even by whoever has no time at all.
+        self._until = max(deadline, self._began + _LEAST_SECONDS)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return self._stream.seek(offset, whence)
+
+    def read(self, size: int = -1, /) -> bytes:
+        now = time.monotonic()
+        if now < self._until:
+            return self._stream.read(size)
+        if now - self._began >= _PATIENCE_SECONDS:
+            raise UnreadableObjectError(
+                self._key,
+                "it takes longer to read than a function may; run `elasticpypi sync` on a machine",
+            )
+        raise UnavailableError(f"{self._key} was not read to its end in time; the next run begins it again")
 
 
 def _file(storage: Storage, obj: StoredObject, parsed: ParsedFilename, known: Known) -> tuple[File, bytes | None]:

@@ -11,14 +11,14 @@ import hashlib
 import logging
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from elasticpypi.catalog import Catalog, KeptPage
 from elasticpypi.errors import CatalogError, ConflictError, ObjectMissingError, StorageError
 from elasticpypi.names import NormalizedName
 from elasticpypi.simple import RENDERER, Form
-from elasticpypi.storage import SignedURL, Storage
+from elasticpypi.storage import SignedURL, Storage, StoredObject
 
 _log = logging.getLogger(__name__)
 _GZIP_LEVEL = 6
@@ -26,7 +26,11 @@ _GZIP_WINDOW = 16 + zlib.MAX_WBITS  # 16: with a gzip header, which has no time 
 _PREFIX = ".elasticpypi/pages/"
 _LARGEST_DOCUMENT = 16 * 2**20  # bytes; more cannot be read back (`Storage.read_document`)
 _TOO_LARGE_TO_SEND = b"too large to send"  # kept in place of a page: no gzip stream begins like that
-_TRUSTED_SECONDS = 600.0  # that an object is still there that was seen; a lifecycle rule removes it after weeks
+_TRUSTED_SECONDS = 600.0  # that an object is still there that was seen
+# A lifecycle rule removes a page 30 days after it was written, and a client that is sent to one which is gone believes
+# that there is no such project. An older one is rendered and written anew, long before: a URL to it lives for half an
+# hour, and a function may be frozen for hours before it sends one that it trusts.
+_FRESH_SECONDS = 20 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +60,10 @@ class Variant:
 class KeptPages:
     """The pages of an index. A page that cannot be kept is served all the same."""
 
-    def __init__(self, catalog: Catalog, storage: Storage) -> None:
+    def __init__(self, catalog: Catalog, storage: Storage, *, clock: Callable[[], float] = time.time) -> None:
         self._catalog = catalog
         self._storage = storage
+        self._clock = clock
         self._seen: dict[str, float] = {}  # key of a page in the storage -> until when it is trusted to be there
 
     def find(self, name: NormalizedName | None, form: Form, revision: int, *, at_most: int | None) -> Page | None:
@@ -111,10 +116,12 @@ class KeptPages:
         One read, which is spared where it was seen a short while ago.
         """
         key = _key(name, variant.form, revision, variant.suffix)
-        if self._seen.get(key, 0.0) < time.monotonic():
+        if self._seen.get(key, 0.0) < self._clock():
             try:
-                self._storage.stat(key)
+                found = self._storage.stat(key)
             except ObjectMissingError:
+                return None
+            if not self._is_fresh(found):
                 return None
             self._trust(key)
         return self._sign(key)
@@ -124,19 +131,37 @@ class KeptPages:
     ) -> SignedURL:
         """Keep a variant, and return where it can be got. StorageError: there is no other way to send it."""
         key = _key(name, variant.form, revision, variant.suffix)
-        self._write(key, compress(rendered), variant.content_type)
+        body = compress(rendered)
+        if not self._write(key, body, variant.content_type):
+            self._write_anew(key, body, variant.content_type)
         self._trust(key)
         return self._sign(key)
 
-    def _write(self, key: str, body: bytes, content_type: str) -> None:
+    def _write(self, key: str, body: bytes, content_type: str, *, replacing: str | None = None) -> bool:
+        """Write a page; False where another one lies there, which has the same bytes."""
         headers = {"Content-Type": content_type, "Content-Encoding": "gzip"}
         try:
-            self._storage.write_document(key, body, replacing=None, headers=headers)
+            self._storage.write_document(key, body, replacing=replacing, headers=headers)
         except ConflictError:
-            _log.debug("%s was kept by somebody else just now", key)  # the same bytes
+            _log.debug("%s was kept by somebody else", key)
+            return False
+        return True
+
+    def _write_anew(self, key: str, body: bytes, content_type: str) -> None:
+        """Replace a page that is not fresh, so that it does not go while somebody is sent to it."""
+        try:
+            found = self._storage.stat(key)
+        except ObjectMissingError:  # it went just now
+            self._write(key, body, content_type)
+        else:
+            if not self._is_fresh(found):
+                self._write(key, body, content_type, replacing=found.fingerprint)
+
+    def _is_fresh(self, found: StoredObject) -> bool:
+        return self._clock() - self._storage.upload_time(found, "").timestamp() < _FRESH_SECONDS
 
     def _trust(self, key: str) -> None:
-        now = time.monotonic()
+        now = self._clock()
         self._seen = {known: until for known, until in self._seen.items() if until >= now} | {
             key: now + _TRUSTED_SECONDS
         }

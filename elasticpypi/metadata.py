@@ -19,7 +19,7 @@ from typing import BinaryIO
 from packaging.utils import canonicalize_name
 
 from elasticpypi.archives import tars, zips
-from elasticpypi.archives.source import CHUNK, Source, check_size, refuse, refusing_corrupt
+from elasticpypi.archives.source import CHUNK, MAX_BEFORE_PKG_INFO, Source, check_size, refuse, refusing_corrupt
 from elasticpypi.names import Kind, ParsedFilename, same_version
 
 MAX_HEADER_LINES = 100_000  # before the description; half a second of work
@@ -42,14 +42,15 @@ def read_core_metadata(stream: BinaryIO, parsed: ParsedFilename) -> CoreMetadata
 
     The stream may be a remote object, each `read` of which is a request. A zip takes one, the last MiB, or up to four
     where the directory is larger or METADATA lies elsewhere. A tar is read forwards up to PKG-INFO, in
-    reads of 1 MiB. Raise ArchiveError with the reason where the file is broken, hostile, has no core metadata, or has
-    some that disagree with its filename. Errors of the stream itself pass through.
+    reads of 1 MiB, and refused where that has not begun within the first GiB. Raise ArchiveError with the reason where
+    the file is broken, hostile, has no core metadata, or has some that disagree with its filename. Errors of the stream
+    itself pass through.
     """
     if parsed.kind is Kind.EGG:
         return None
     with refusing_corrupt(stream, parsed) as source:
         if _is_tar(parsed):
-            return _parse(next(_tar_pkg_infos(source, parsed)), parsed)
+            return _parse(next(_tar_pkg_infos(source, parsed, within=MAX_BEFORE_PKG_INFO)), parsed)
         return _read_zip(zips.open_zip(source), parsed)
 
 
@@ -159,9 +160,14 @@ def _only(members: list[zipfile.ZipInfo], name: str) -> zipfile.ZipInfo:
     return members[0]
 
 
-def _tar_pkg_infos(source: Source, parsed: ParsedFilename) -> Iterator[bytes]:
-    """Yield the contents of PKG-INFO in the top-level directory, then go on to the end and refuse a second one."""
+def _tar_pkg_infos(source: Source, parsed: ParsedFilename, *, within: int | None = None) -> Iterator[bytes]:
+    """Yield the contents of PKG-INFO in the top-level directory, then go on to the end and refuse a second one.
+
+    Refuse one that has not begun within so many unpacked bytes.
+    """
     stream, found = tars.open_tar(source, parsed), False
+    if within is not None:
+        stream.refused_from = within, f"it has no PKG-INFO in the first {within} bytes that it unpacks to"
     for member in tars.members(stream):
         if not _is_pkg_info(member.name):
             continue
@@ -170,7 +176,7 @@ def _tar_pkg_infos(source: Source, parsed: ParsedFilename) -> Iterator[bytes]:
         if not member.isreg() or member.issparse():
             refuse(f"{member.name} is not a regular file")
         check_size(member.size, member.name)
-        found = True
+        found, stream.refused_from = True, None
         contents = stream.read_contents(member.size)
         if len(contents) < member.size:
             refuse("it is truncated")

@@ -9,17 +9,17 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from elasticpypi.aws import AWS, error_code
-from elasticpypi.errors import UnavailableError
+from elasticpypi.errors import QueueError
 
 
 def send_message(aws: AWS, queue_url: str, message: Mapping[str, Any]) -> None:
-    """Send a message, which arrives at least once; raise UnavailableError where the queue does not take it."""
+    """Send a message, which arrives at least once; raise QueueError where the queue does not take it."""
     try:
         aws.sqs.send_message(QueueUrl=queue_url, MessageBody=json.dumps(message))
     except ClientError as error:
-        raise UnavailableError(
+        raise QueueError(
             f"the queue takes no messages ({error_code(error)}): check that it is there, and that this function may "
             "send to it (sqs:SendMessage)"
         ) from error
     except BotoCoreError as error:
-        raise UnavailableError(f"the queue cannot be reached: {error}; try again in a moment") from error
+        raise QueueError(f"the queue cannot be reached: {error}; try again in a moment") from error

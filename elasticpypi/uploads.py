@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from elasticpypi.digests import hex_digest
 from elasticpypi.errors import ArchiveError, InvalidFilenameError, InvalidNameError, InvalidUploadError
-from elasticpypi.metadata import CoreMetadata, verify_archive
 from elasticpypi.names import Kind, ParsedFilename, normalize_name, parse_filename, same_version
+
+if TYPE_CHECKING:
+    from elasticpypi.metadata import CoreMetadata
 
 _FILETYPES = {"bdist_wheel": Kind.WHEEL, "sdist": Kind.SDIST, "bdist_egg": Kind.EGG}
 
@@ -40,6 +42,8 @@ class Proof:
 
 def prove(claim: Claim, stream: BinaryIO, sha256: str) -> Proof:
     """Hold a claim against the bytes, whose sha256 is known; raise InvalidUploadError with the first thing wrong."""
+    from elasticpypi.metadata import verify_archive  # and the readers of archives, which nothing else here needs
+
     parsed = _check_names(claim)
     _check_digests(claim, stream, sha256)
     try:

@@ -50,8 +50,10 @@ class Cloud:
             for name, value in self.environment.items():
                 patch.setenv(name, value)
             aws = AWS(region=REGION)
-            for name in ("dynamodb", "s3", "sqs"):
-                getattr(aws, name)  # made while the variables are set
+            for name in ("dynamodb", "s3", "s3_writing", "s3_copying", "sqs"):
+                client = getattr(aws, name)  # made while the variables are set
+                if name.startswith("s3"):
+                    client.meta.events = aws.s3.meta.events  # whoever counts or answers means all of them
             dynamodb_rules.enforce(aws.dynamodb)
             return aws
 

@@ -21,14 +21,14 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import quote, urlsplit
 
 import requests
 from packaging.utils import NormalizedName, canonicalize_name
 from pypi_simple import ProjectPage
 
-from tests.running import RunningServer, bare_environment
+from tests.running import bare_environment
 
 JSON = "application/vnd.pypi.simple.v1+json"
 _BIN = Path(sys.executable).parent
@@ -91,7 +91,24 @@ class Account:
         return {file["filename"]: file["hashes"]["sha256"] for file in answer.json()["files"]}
 
 
-def account(server: RunningServer, username: str | None = None, password: str | None = None) -> Account:
+class Server(Protocol):
+    """An index that answers, wherever it runs."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def username(self) -> str: ...
+    @property
+    def password(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def files(self) -> Path:
+        """Where its files are, or a copy of them."""
+
+
+def account(server: Server, username: str | None = None, password: str | None = None) -> Account:
     """Return an account at a server, its main one if no other is named."""
     return Account(server.url, username or server.username, password or server.password)
 
@@ -278,7 +295,7 @@ class Exchange:
     """A request that a client has sent, and how it was answered; names of headers are in lower case."""
 
     method: str
-    path: str
+    path: str  # below the server's URL
     request: Mapping[str, str]
     status: int
     response: Mapping[str, str]
@@ -315,8 +332,9 @@ def recording(server_url: str) -> Iterator[Recorder]:
 class _Proxy(ThreadingHTTPServer):
     def __init__(self, server_url: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.netloc = urlsplit(server_url).netloc
-        self.recorder = Recorder(f"http://127.0.0.1:{self.server_port}")
+        parts = urlsplit(server_url)
+        self.netloc, self.prefix = parts.netloc, parts.path
+        self.recorder = Recorder(f"http://127.0.0.1:{self.server_port}{self.prefix}")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -329,7 +347,8 @@ class _Handler(BaseHTTPRequestHandler):
         answer, content = self._hand_on(proxy.netloc, body)
         request = {name.lower(): value for name, value in self.headers.items()}
         response = {name.lower(): value for name, value in answer.getheaders()}
-        proxy.recorder.exchanges.append(Exchange(self.command, self.path, request, answer.status, response))
+        path = self.path.removeprefix(proxy.prefix)
+        proxy.recorder.exchanges.append(Exchange(self.command, path, request, answer.status, response))
         self.send_response_only(answer.status)
         for name, value in response.items():
             if name not in ("connection", "transfer-encoding", "content-length"):
@@ -338,8 +357,8 @@ class _Handler(BaseHTTPRequestHandler):
             length = response.get("content-length", "0") if self.command == "HEAD" else str(len(content))
             self.send_header("Content-Length", length)
         self.end_headers()
-        if self.path in proxy.recorder.to_cut:
-            proxy.recorder.to_cut.remove(self.path)
+        if path in proxy.recorder.to_cut:
+            proxy.recorder.to_cut.remove(path)
             content = content[: len(content) // 2]
             self.close_connection = True
         self.wfile.write(content)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.aws import Cloud, running_cloud
+from tests.deployed import Deployment, deployed
 from tests.running import RunningServer, serving
 from tests.site import Site, open_cloud_site, open_site
 
@@ -22,8 +23,23 @@ def server(tmp_path: Path) -> Iterator[RunningServer]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests of a module that is marked so in both worlds, but for those that are marked otherwise."""
     marks = {mark.name for mark in metafunc.definition.iter_markers()}
-    if "site" in metafunc.fixturenames and "both_worlds" in marks and "only_in_a_directory" not in marks:
-        metafunc.parametrize("site", ["directory", "aws"], indirect=True)
+    if "both_worlds" not in marks or "only_in_a_directory" in marks:
+        return
+    for fixture in {"site", "shop"} & set(metafunc.fixturenames):
+        metafunc.parametrize(fixture, ["directory", "aws"], indirect=True)
+
+
+# What takes too long for every run, once the others have shown that clients get on with AWS.
+_HEAVY_ON_AWS = {"poetry", "pdm", "hatch"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before what `-m` leaves out is left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of some clients as heavy, where they are against AWS."""
+    for item in items:
+        values = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if values.get("shop") == "aws" and values.get("client") in _HEAVY_ON_AWS:
+            item.add_marker(pytest.mark.heavy)
 
 
 @pytest.fixture
@@ -42,3 +58,10 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """An AWS for all tests of a session; each makes buckets and tables of its own."""
     with running_cloud(tmp_path_factory.mktemp("cloud")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def deployment(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """What one `sls deploy` has made, a REST API, for all tests that do not change it: it takes half a minute."""
+    with deployed(cloud, tmp_path_factory.mktemp("deployed")) as made:
+        yield made

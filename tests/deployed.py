@@ -354,6 +354,12 @@ class Worker:
             self._process.stdin.flush()
             return self._receive()["result"]
 
+    def peak_memory(self) -> int:
+        """Return the most bytes that the process has had in memory so far."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+
     def lines(self) -> list[dict[str, Any]]:
         """Return the JSON lines of the log."""
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]

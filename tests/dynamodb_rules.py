@@ -174,6 +174,9 @@ def _check_expressions(action: Mapping[str, Any]) -> None:
         _require(used == set(defined or {}), f"{attribute} has {set(defined or {})}, but {used} is used")
     for value in (action.get("ExpressionAttributeValues") or {}).values():
         _bytes(value)
+    for name, placeholder in re.findall(r"\b(pk|sk)\b[^:]*:(\w+)", action.get("KeyConditionExpression", "")):
+        size = _bytes(action["ExpressionAttributeValues"][f":{placeholder}"])
+        _require(0 < size <= _KEY_BYTES[name], f"a condition that {name} has {size} bytes")
     words = set(re.findall(r"(?<![#:\w])[A-Za-z_]\w*", text)) - _FUNCTIONS - _UPDATE_FUNCTIONS - _KEYWORDS
     _require(not {word.upper() for word in words} & _RESERVED, f"a reserved word among {words}")
     changed = {(action.get("ExpressionAttributeNames") or {}).get(name, name) for name in _changed(action)}

@@ -452,6 +452,7 @@ class _Connection(BaseHTTPRequestHandler):
         request = Request(self.command, path, query, list(self.headers.items()), self._read_body())
         answer = cast(_Server, self.server).gateway.answer(request)
         self.send_response_only(answer.status)
+        self.send_header("Date", self.date_time_string())  # as every server does; caches go by it
         for name, value in answer.headers:
             self.send_header(name, value)
         has_body = self.command != "HEAD" and answer.status not in (204, 304)

@@ -66,7 +66,7 @@ class Gaps:
         delete = ResourceMap._delete_resource  # noqa: SLF001
 
         def delete_unless_retained(resources: Any, resource: Any, definition: dict[str, Any]) -> None:
-            if definition.get("DeletionPolicy") != "Retain":
+            if definition.get("DeletionPolicy") not in ("Retain", "RetainExceptOnCreate"):
                 delete(resources, resource, definition)
 
         ResourceMap._delete_resource = delete_unless_retained  # type: ignore[method-assign,assignment]  # noqa: SLF001

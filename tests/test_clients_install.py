@@ -1,4 +1,4 @@
-"""Real installers against the real server, from the root and from under a prefix."""
+"""Real installers against the real server, from the root, from under a prefix, and from the deployed functions."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from elasticpypi.index import open_index
 from elasticpypi.web.app import create_app
 from tests import dists
 from tests.clients import INSTALLERS, Account, Desk, account, wait_until
+from tests.deployed import Deployment
+from tests.loop import running_on_aws
 from tests.running import serving
 
+pytestmark = pytest.mark.both_worlds
 LATIN = "pä:ss"
 UNICODE = "pä:ss wörd€"
 USERS = (User("admin", "secret", Permission.ADMIN), User("latin", LATIN), User("unicode", UNICODE))
@@ -28,10 +31,9 @@ REASON = 'eats <b>"data"</b> & more'
 OUTSIDE = "requests"  # a project that every other index has
 
 
-def fill(data: Path) -> None:
-    """Put the projects of this module's tests into a data directory."""
-    files = data / "files"
-    files.mkdir(parents=True)
+def fill(files: Path) -> None:
+    """Put the projects of this module's tests into a directory."""
+    files.mkdir(parents=True, exist_ok=True)
     make_wheel_requiring(files, "acme_app", "1.0", "acme-lib>=1")
     dists.make_sdist(
         files, "acme-lib", "1.0", extra_files={"PKG-INFO": metadata_requiring("acme-lib", "1.0", "acme-leaf")}
@@ -89,20 +91,38 @@ def make_wheel_requiring(directory: Path, name: str, version: str, requirement: 
     (directory / f"{stem}-py3-none-any.whl").write_bytes(dists.zip_bytes(files))
 
 
+OTHERS = [{"username": user.username, "password": user.password} for user in USERS[1:]]
+
+
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+def shop(request: pytest.FixtureRequest) -> Account:
+    on_aws = getattr(request, "param", "directory") == "aws"
+    index: Account = request.getfixturevalue("shop_on_aws" if on_aws else "shop_here")
+    return index
+
+
+@pytest.fixture(scope="module")
+def shop_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     root = tmp_path_factory.mktemp("shop")
-    fill(root / "data")
-    users = [{"username": user.username, "password": user.password} for user in USERS[1:]]
+    fill(root / "data" / "files")
     extra = {
         "ELASTICPYPI_USERNAME": USERS[0].username,
         "ELASTICPYPI_PASSWORD": USERS[0].password,
-        "ELASTICPYPI_USERS": json.dumps(users),
+        "ELASTICPYPI_USERS": json.dumps(OTHERS),
     }
     with serving(root / "data", home=root / "home", extra=extra) as running:
         index = account(running)
         wait_until(lambda: b"acme-yanked" in index.get("/simple/"), what="the files of the data directory are listed")
         yield index
+
+
+@pytest.fixture(scope="module")
+def shop_on_aws(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    with running_on_aws(deployment, tmp_path_factory.mktemp("shop-on-aws"), users=OTHERS) as running:
+        fill(running.files)
+        running.put_files()
+        running.settle()
+        yield account(running)
 
 
 @contextmanager
@@ -126,7 +146,7 @@ def mounted(data: Path, prefix: str) -> Iterator[Account]:
 @pytest.fixture(scope="module")
 def shop_below_prefix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     data = tmp_path_factory.mktemp("mounted") / "data"
-    fill(data)
+    fill(data / "files")
     with mounted(data, "/dev") as index:
         yield index
 

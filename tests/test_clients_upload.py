@@ -1,4 +1,4 @@
-"""Real upload clients against the real server."""
+"""Real upload clients against the real server, and against the deployed functions behind a REST API."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests import dists
-from tests.clients import UPLOADERS, Account, Desk, account, recording
-from tests.running import RunningServer, serving
+from tests.clients import UPLOADERS, Account, Desk, Server, account, recording
+from tests.deployed import Deployment
+from tests.loop import running_on_aws
+from tests.running import serving
 
+pytestmark = pytest.mark.both_worlds
 PATHS = ("/legacy/", "/legacy", "/simple/", "/simple")
 CLIENTS = [client for client in UPLOADERS if client != "twine --verbose"]
 LATIN = "pä:ss"
@@ -30,9 +33,22 @@ USERS = [
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def shop(request: pytest.FixtureRequest) -> Server:
+    on_aws = getattr(request, "param", "directory") == "aws"
+    server: Server = request.getfixturevalue("shop_on_aws" if on_aws else "shop_here")
+    return server
+
+
+@pytest.fixture(scope="module")
+def shop_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("shop")
     with serving(root / "data", home=root / "home", extra={"ELASTICPYPI_USERS": json.dumps(USERS)}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shop_on_aws(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_on_aws(deployment, tmp_path_factory.mktemp("shop-on-aws"), users=USERS) as running:
         yield running
 
 
@@ -58,7 +74,7 @@ def other_bytes(desk: Desk, name: str) -> Path:
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_wheel_and_an_sdist_are_uploaded(shop: RunningServer, desk: Desk, name: str, client: str, path: str) -> None:
+def test_a_wheel_and_an_sdist_are_uploaded(shop: Server, desk: Desk, name: str, client: str, path: str) -> None:
     index = account(shop)
     files = [dists.make_wheel(desk.dist, name), dists.make_sdist(desk.dist, name)]
 
@@ -71,7 +87,7 @@ def test_a_wheel_and_an_sdist_are_uploaded(shop: RunningServer, desk: Desk, name
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_the_same_bytes_again_succeed(shop: RunningServer, desk: Desk, name: str, client: str) -> None:
+def test_the_same_bytes_again_succeed(shop: Server, desk: Desk, name: str, client: str) -> None:
     index = account(shop)
     wheel = dists.make_wheel(desk.dist, name)
     assert UPLOADERS["uv"](desk, index, "/legacy/", [wheel]).succeeded
@@ -95,7 +111,7 @@ SHOWN = {
 
 
 @pytest.mark.parametrize(("client", "shown"), SHOWN.items())
-def test_other_bytes_are_refused(shop: RunningServer, desk: Desk, name: str, client: str, shown: str) -> None:
+def test_other_bytes_are_refused(shop: Server, desk: Desk, name: str, client: str, shown: str) -> None:
     index = account(shop)
     wheel = dists.make_wheel(desk.dist, name)
     assert UPLOADERS["uv"](desk, index, "/legacy/", [wheel]).succeeded
@@ -120,7 +136,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("client", "shown"), REFUSED.items())
-def test_a_broken_wheel_is_refused(shop: RunningServer, desk: Desk, name: str, client: str, shown: str) -> None:
+def test_a_broken_wheel_is_refused(shop: Server, desk: Desk, name: str, client: str, shown: str) -> None:
     wheel = dists.make_wheel(desk.dist, name)
     core_metadata = dists.make_core_metadata(name, "1.0")
     wheel.write_bytes(dists.zip_bytes({f"{name.replace('-', '_')}-1.0.dist-info/METADATA": core_metadata}))
@@ -133,7 +149,7 @@ def test_a_broken_wheel_is_refused(shop: RunningServer, desk: Desk, name: str, c
 
 
 @pytest.mark.parametrize("client", UPLOADERS)
-def test_wrong_credentials_are_refused(shop: RunningServer, desk: Desk, name: str, client: str) -> None:
+def test_wrong_credentials_are_refused(shop: Server, desk: Desk, name: str, client: str) -> None:
     wheel = dists.make_wheel(desk.dist, name)
 
     outcome = UPLOADERS[client](desk, account(shop, password="wrong"), "/legacy/", [wheel])
@@ -143,9 +159,10 @@ def test_wrong_credentials_are_refused(shop: RunningServer, desk: Desk, name: st
     assert account(shop).status(f"/simple/{name}/") == 404
 
 
+@pytest.mark.only_in_a_directory("API Gateway reads a request whole before anybody else sees it")
 @pytest.mark.parametrize(("username", "password", "status"), [("reader", "secret", 403), ("reader", "wrong", 401)])
 def test_a_client_that_is_still_sending_gets_the_refusal(
-    shop: RunningServer, username: str, password: str, status: int
+    shop: Server, username: str, password: str, status: int
 ) -> None:
     body = b"x" * 1_000_000
     token = b64encode(f"{username}:{password}".encode()).decode()
@@ -161,7 +178,7 @@ def test_a_client_that_is_still_sending_gets_the_refusal(
         assert connection.getresponse().status == status
 
 
-def test_who_may_only_read_is_told_so(shop: RunningServer, desk: Desk, name: str) -> None:
+def test_who_may_only_read_is_told_so(shop: Server, desk: Desk, name: str) -> None:
     outcome = UPLOADERS["uv"](desk, account(shop, "reader", "secret"), "/legacy/", [dists.make_wheel(desk.dist, name)])
 
     assert not outcome.succeeded
@@ -170,16 +187,14 @@ def test_who_may_only_read_is_told_so(shop: RunningServer, desk: Desk, name: str
 
 @pytest.mark.parametrize("username", ["latin", "jürgen"])
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_password_with_colon_and_umlaut(
-    shop: RunningServer, desk: Desk, name: str, client: str, username: str
-) -> None:
+def test_a_password_with_colon_and_umlaut(shop: Server, desk: Desk, name: str, client: str, username: str) -> None:
     outcome = UPLOADERS[client](desk, account(shop, username, LATIN), "/legacy/", [dists.make_wheel(desk.dist, name)])
 
     assert outcome.succeeded, outcome.output
 
 
 @pytest.mark.parametrize("client", ["uv", "pdm", "hatch"])  # twine and poetry cannot send what latin-1 does not have
-def test_a_password_beyond_latin_1(shop: RunningServer, desk: Desk, name: str, client: str) -> None:
+def test_a_password_beyond_latin_1(shop: Server, desk: Desk, name: str, client: str) -> None:
     outcome = UPLOADERS[client](
         desk, account(shop, "unicode", UNICODE), "/legacy/", [dists.make_wheel(desk.dist, name)]
     )
@@ -187,7 +202,7 @@ def test_a_password_beyond_latin_1(shop: RunningServer, desk: Desk, name: str, c
     assert outcome.succeeded, outcome.output
 
 
-def test_uv_skips_what_its_check_url_lists(shop: RunningServer, desk: Desk, name: str) -> None:
+def test_uv_skips_what_its_check_url_lists(shop: Server, desk: Desk, name: str) -> None:
     files = [dists.make_wheel(desk.dist, name)]
     assert UPLOADERS["uv"](desk, account(shop), "/legacy/", files).succeeded
     files.append(dists.make_sdist(desk.dist, name))
@@ -201,7 +216,7 @@ def test_uv_skips_what_its_check_url_lists(shop: RunningServer, desk: Desk, name
     assert account(shop).listed(name).keys() == {file.name for file in files}
 
 
-def test_uv_sees_other_bytes_at_its_check_url(shop: RunningServer, desk: Desk, name: str) -> None:
+def test_uv_sees_other_bytes_at_its_check_url(shop: Server, desk: Desk, name: str) -> None:
     index = account(shop)
     assert UPLOADERS["uv"](desk, index, "/legacy/", [dists.make_wheel(desk.dist, name)]).succeeded
 

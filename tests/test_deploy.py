@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
+import stat
 import subprocess
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import pytest
 import requests
 
 from deploy.settings import function_environment, resolve
+from elasticpypi.aws import AWS
 from elasticpypi.config import Settings, load_settings
 from elasticpypi.errors import ConfigError
+from elasticpypi.handler.logs import Lines
 from tests.aws import REGION, Cloud
 from tests.clients import Account, Desk
 from tests.deployed import FOR_THIS_MACHINE, FUNCTIONS, Deployment, Project, deploy, deployed, make_project
@@ -27,7 +30,7 @@ from tests.running import free_port, process_tree, run_command, wait_for
 pytestmark = pytest.mark.timeout(600)  # seconds: Node, moto and CloudFormation take their time
 ROOT = Path(__file__).parents[1]
 TOPIC = f"arn:aws:sns:{REGION}:123456789012:operations"
-SECRET = "tr0ub4dor&3 ${self:service}"
+SECRET = "tr0ub4dor&3 ${self:service} ${env:NOPE} ${file(./serverless.yml):service}"
 CONFIGURATION: dict[str, Any] = {
     "service": "acme-pypi",
     "stage": "/dev",
@@ -45,7 +48,8 @@ CONFIGURATION: dict[str, Any] = {
 
 def resolved(path: Path, document: Mapping[str, Any], **environ: str) -> dict[str, Any]:
     path.write_text(json.dumps(document))
-    return resolve({"ELASTICPYPI_CONFIG": str(path), "AWS_CONFIG_FILE": os.devnull, **environ})
+    given = {"ELASTICPYPI_CONFIG": str(path), "AWS_CONFIG_FILE": os.devnull, "AWS_REGION": REGION, **environ}
+    return resolve(given)
 
 
 @pytest.fixture
@@ -81,7 +85,14 @@ def test_defaults_take_no_room() -> None:
     }
 
 
-AWS_CONFIG = "[default]\nregion = eu-west-1\n[profile acme]\nregion = eu-north-1\n"
+AWS_CONFIG = """
+[default]
+region = eu-west-1
+[profile acme]
+region = eu-north-1
+[profile nowhere]
+output = json
+"""
 REGIONS = [
     ({"region": "ap-south-1"}, {"AWS_REGION": "eu-west-3"}, "ap-south-1"),
     ({}, {"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-3"),
@@ -89,17 +100,31 @@ REGIONS = [
     ({}, {}, "eu-west-1"),
     ({"profile": "acme"}, {}, "eu-north-1"),
     ({}, {"AWS_PROFILE": "acme"}, "eu-north-1"),
-    ({"profile": "other"}, {}, "us-east-1"),
+    ({"profile": "nowhere"}, {}, None),
 ]
 
 
 @pytest.mark.parametrize(("changes", "environ", "expected"), REGIONS)
-def test_the_region_is_the_one_that_aws_would_use(
-    path: Path, changes: dict[str, str], environ: dict[str, str], expected: str
+def test_the_region_is_the_one_that_every_command_uses(
+    path: Path, changes: dict[str, str], environ: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = path.with_name("aws-config")
     config.write_text(AWS_CONFIG)
-    assert resolved(path, {**CONFIGURATION, **changes}, AWS_CONFIG_FILE=str(config), **environ)["region"] == expected
+    path.write_text(json.dumps({**CONFIGURATION, **changes}))
+    for name in (name for name in os.environ if name.startswith("AWS_")):
+        monkeypatch.delenv(name)
+    variables = {"AWS_CONFIG_FILE": str(config), "AWS_SHARED_CREDENTIALS_FILE": os.devnull, **environ}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    given = {"ELASTICPYPI_CONFIG": str(path), **variables}
+    settings = load_settings(environ=given, default_path=path)
+    if expected is None:
+        for ask in (lambda: resolve(given), lambda: AWS(profile=settings.profile, region=settings.region)):
+            with pytest.raises(ConfigError, match=r'no region is named.*"region": "eu-central-1"'):
+                ask()
+    else:
+        assert resolve(given)["region"] == expected
+        assert AWS(profile=settings.profile, region=settings.region).region == expected
 
 
 MANY = [{"username": f"user-{number}", "password": "x" * 40} for number in range(60)]
@@ -110,6 +135,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"password": ""}, "'password'"),
     ({"users": MANY}, "'users' is too large"),
     ({"service": "a" * 60}, "'service' and 'stage' are too long"),
+    ({"alarm_topic": TOPIC, "region": "us-west-2"}, f"'alarm_topic' is in {REGION}, and the deployment in us-west-2"),
 ]
 
 
@@ -119,6 +145,16 @@ def test_what_cannot_be_deployed_names_the_key(path: Path, changes: dict[str, An
         resolved(path, {**CONFIGURATION, **changes})
     assert names in str(raised.value)
     assert SECRET not in str(raised.value)
+
+
+def test_each_stage_has_a_configuration_of_its_own(path: Path) -> None:
+    path.write_text(json.dumps({**CONFIGURATION, "region": REGION}))
+    given = {"ELASTICPYPI_CONFIG": str(path)}
+    assert {resolve(given, stage=stage)["stage"] for stage in (None, "dev", "/dev")} == {"dev"}
+    with pytest.raises(
+        ConfigError, match=r"'--stage' names 'prod'.*'dev'.*ELASTICPYPI_CONFIG=prod\.json npx sls deploy"
+    ):
+        resolve(given, stage="prod")
 
 
 def test_a_local_configuration_is_not_deployed(path: Path) -> None:
@@ -202,6 +238,17 @@ def test_functions_run_as_configured(packaged: Project) -> None:
         assert variables.get("ELASTICPYPI_PASSWORD") == (SECRET if is_api else None)  # with all its "${…}"
 
 
+def test_nobody_else_on_the_machine_reads_what_was_packaged(packaged: Project) -> None:
+    assert stat.S_IMODE((packaged.directory / ".serverless").stat().st_mode) == 0o700
+
+
+def test_a_password_is_not_shown(packaged: Project) -> None:
+    printed = packaged.sls("print")
+    assert printed.returncode == 0, printed.stdout + printed.stderr
+    assert "ApiRole" in printed.stdout
+    assert "tr0ub4dor" not in printed.stdout + printed.stderr
+
+
 def test_the_queue_lets_the_bucket_in_before_the_bucket_is_there(packaged: Project) -> None:
     template = packaged.template()
     (policy,) = of_type(template, "AWS::SQS::QueuePolicy").values()
@@ -220,7 +267,8 @@ def test_bucket_and_table_are_retained_or_not_of_the_stack(packaged: Project) ->
     ours = {name: resource for name, resource in resources.items() if name in ("Bucket", "BucketPolicy", "Table")}
     assert len(ours) == (0 if packaged.configuration.get("take_over") else 3)
     for resource in ours.values():
-        assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
+        # A failed first attempt leaves nothing behind that a second one would stumble over.
+        assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
 
 
 def test_the_bucket_is_private_encrypted_and_versioned(packaged: Project) -> None:
@@ -275,7 +323,23 @@ def test_alarms_go_to_the_topic_if_there_is_one(packaged: Project) -> None:
     alarms = of_type(packaged.template(), "AWS::CloudWatch::Alarm")
     topic = packaged.configuration.get("alarm_topic")
     assert {tuple(alarm["AlarmActions"]) for alarm in alarms.values()} == {() if topic is None else (topic,)}
-    assert {"DeadEventsAlarm", "DriftAlarm", "ApiErrorsAlarm"} <= set(alarms)
+    assert {"DeadEventsAlarm", "DriftAlarm", "ApiErrorsAlarm", "ApiCrashesAlarm"} <= set(alarms)
+
+
+def test_alarms_look_at_the_metrics_that_the_functions_write(packaged: Project) -> None:
+    lines = io.StringIO()
+    writer = Lines(service="acme-pypi", stage="dev", stream=lines)
+    request = {"method": "GET", "path": "/", "size": 0, "seconds": 0, "principal": None, "request_id": None}
+    writer.write_request(status=503, **request)  # type: ignore[arg-type]
+    line = json.loads(lines.getvalue())
+    (directive,) = line["_aws"]["CloudWatchMetrics"]
+    alarms = of_type(packaged.template(), "AWS::CloudWatch::Alarm")
+    alarm = alarms["ApiErrorsAlarm"]
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == (directive["Namespace"], "Errors", "Sum")
+    assert "Errors" in [metric["Name"] for metric in directive["Metrics"]]
+    for each in (alarm, alarms["DriftAlarm"]):
+        named = {dimension["Name"]: dimension["Value"] for dimension in each["Dimensions"]}
+        assert named == {name: line[name] for name in directive["Dimensions"][0]}
 
 
 def test_snap_start_is_of_a_published_version(packaged: Project) -> None:
@@ -284,6 +348,16 @@ def test_snap_start_is_of_a_published_version(packaged: Project) -> None:
     snapped = [f for f in of_type(template, "AWS::Lambda::Function").values() if "SnapStart" in f]
     assert [f["Handler"] for f in snapped] == (["elasticpypi.handler.api.handle"] if wanted else [])
     assert len(of_type(template, "AWS::Lambda::Version")) == int(wanted)
+
+
+def test_what_cannot_be_built_stops_sls_with_one_sentence(tmp_path: Path, cloud: Cloud) -> None:
+    project = make_project(tmp_path / "project", cloud)
+    ran = project.sls("package", "--param=architecture=riscv64")
+    assert ran.returncode == 1
+    output = ran.stdout + ran.stderr
+    assert "no function runs on 'riscv64': choose one of arm64, x86_64" in output
+    assert "\n    at " not in output
+    assert "rror: error" not in output
 
 
 def test_a_wrong_configuration_stops_sls_with_one_sentence(tmp_path: Path, cloud: Cloud) -> None:
@@ -306,12 +380,6 @@ def cloud_client(cloud: Cloud, service: str) -> Any:
         for name, value in cloud.environment.items():
             patch.setenv(name, value)
         return cloud.aws.client(service)
-
-
-@pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory, cloud: Cloud) -> Iterator[Deployment]:
-    with deployed(cloud, tmp_path_factory.mktemp("deployed")) as made:
-        yield made
 
 
 def test_an_object_becomes_a_page(deployment: Deployment, tmp_path: Path) -> None:
@@ -348,7 +416,11 @@ def test_policies_allow_what_the_functions_do_and_not_more(deployment: Deploymen
             assert index.status("/simple/") == 200
             assert index.status("/health") == 200
         deployment.carry(events)
+        # What events did not tell: the last file of a project is gone.
+        deployment.cloud.aws.s3.delete_object(Bucket=deployment.bucket, Key=f"policied/{wheel.name}")
+        deployment.cloud.aws.sqs.purge_queue(QueueUrl=deployment.queue_url)
         sync.invoke({})
+        assert any(call.named.get("Key") == "policied/project.json" for call in sync.calls)
         made = {"api": api.calls, "events": events.calls, "sync": sync.calls}
     for name, calls in made.items():
         needed = {permission for call in calls for permission in call.permissions()}
@@ -356,6 +428,8 @@ def test_policies_allow_what_the_functions_do_and_not_more(deployment: Deploymen
         assert [permission for permission in needed if not deployment.may(name, *permission)] == []
     table = deployment.cloud.aws.dynamodb.describe_table(TableName=deployment.table)["Table"]["TableArn"]
     objects = f"arn:aws:s3:::{deployment.bucket}/acme/acme-1.0.whl"
+    queue = f"arn:aws:sqs:{REGION}:123456789012:{deployment.name}-events"
+    assert deployment.may("api", "sqs:SendMessage", queue)
     for name, action, resource in (
         ("api", "dynamodb:Scan", table),
         ("events", "dynamodb:Scan", table),
@@ -365,8 +439,10 @@ def test_policies_allow_what_the_functions_do_and_not_more(deployment: Deploymen
         ("api", "s3:PutBucketPolicy", f"arn:aws:s3:::{deployment.bucket}"),
         ("api", "s3:DeleteObjectVersion", objects),
         ("api", "s3:GetObject", "arn:aws:s3:::another-bucket/acme/acme-1.0.whl"),
-        ("api", "sqs:ReceiveMessage", deployment.function("events")["FunctionArn"]),
-        ("sync", "sqs:SendMessage", f"arn:aws:sqs:{REGION}:123456789012:{deployment.name}-events"),
+        ("sync", "s3:PutObject", objects),
+        ("api", "sqs:ReceiveMessage", queue),
+        ("events", "sqs:SendMessage", queue),
+        ("sync", "sqs:SendMessage", queue),
     ):
         assert not deployment.may(name, action, resource), (name, action)
 
@@ -454,7 +530,6 @@ def is_up(index: Account) -> bool:
     try:
         return index.status("/health") == 200
     except requests.ConnectionError:
-        time.sleep(0.1)
         return False
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import requests
@@ -23,6 +23,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import Client, TestResponse
 
+from elasticpypi import finishing
 from elasticpypi.auth import Authenticator
 from elasticpypi.aws import AWS
 from elasticpypi.catalog.dynamodb import DynamoDBCatalog
@@ -30,8 +31,9 @@ from elasticpypi.client.at_once import run_at_once
 from elasticpypi.client.files import check_file
 from elasticpypi.client.uploads import IndexClient
 from elasticpypi.errors import InvalidRequestError, StorageError
-from elasticpypi.index import Added, Index, Outcome
+from elasticpypi.index import Added, FinishRequest, Index, Outcome
 from elasticpypi.names import NormalizedName
+from elasticpypi.storage import Storage
 from elasticpypi.storage.s3 import S3Storage
 from elasticpypi.storage.s3.incoming import Limits
 from elasticpypi.web.app import create_app
@@ -130,7 +132,7 @@ def make_world(cloud: Cloud, *, limits: Limits | None = None, endpoint: str | No
         for name, value in cloud.environment.items():
             patch.setenv(name, value)
         aws = AWS(region=REGION)
-        for name in ("dynamodb", "s3"):
+        for name in ("dynamodb", "s3", "s3_writing", "s3_copying"):
             getattr(aws, name)  # made while the variables are set
         assert aws.credentials() is not None
     aws.s3_endpoint = endpoint or aws.s3_endpoint
@@ -503,7 +505,51 @@ def test_a_message_that_was_lost_is_sent_again(late: Sender) -> None:
     token = late.world.handed_over[0]["token"]
     long_ago = json.dumps({"status": "finishing", "since": 1.0}).encode()
     late.world.cloud.aws.s3.put_object(Bucket=late.world.bucket, Key=f"{STAGING}{token}.json", Body=long_ago)
+    told = late.tell()  # so that whoever polls begins again
+    assert told.json is not None
+    assert (told.status_code, told.json["received"]) == (200, len(late.data))
     assert [late.finish().status_code, len(late.world.handed_over)] == [202, 2]
+    assert late.tell().status_code == 202
+
+
+class Repeating:
+    """A storage that makes a request again whose answer was lost, and finds that it was carried out before."""
+
+    def __init__(self, storage: S3Storage) -> None:
+        self._storage = storage
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def write_document(self, key: str, data: bytes, *, replacing: str | None) -> Any:
+        for _ in range(2):
+            written = self._storage.write_document(key, data, replacing=replacing)
+        return written
+
+
+def test_a_note_whose_answer_was_lost_is_followed_by_its_message(cloud: Cloud) -> None:
+    storage = Repeating(S3Storage(cloud.aws, cloud.make_bucket()))
+    sent: list[Mapping[str, Any]] = []
+    request = FinishRequest("ab" * 32, "acme-1.0.tar.gz", 7, "cd" * 32, "writer")
+    for _ in range(2):
+        finishing.hand_over(cast("Storage", storage), request, sent.append)
+    assert [message["token"] for message in sent] == [request.token]
+
+
+@pytest.mark.parametrize(
+    ("filename", "size", "status"),
+    [
+        ("acme-1.0-py3-none-any.whl", 41 * 10**9, 400),
+        ("acme-1.0-py3-none-any.whl", 39 * 10**9, 201),
+        ("acme-1.0.tar.gz", 21 * 10**9, 400),
+    ],
+)
+def test_what_nobody_has_the_time_to_finish_does_not_begin(world: World, filename: str, size: int, status: int) -> None:
+    client = Client(world.app(finish_later=True))
+    document = {"filename": filename, "size": size, "sha256": "ab" * 32}
+    answer = client.post(f"/dev{UPLOADS}", json=document, auth=AUTH)
+    assert answer.status_code == status, answer.text
+    assert status == 201 or "that Lambda has the time to check and to copy" in answer.text
 
 
 @pytest.mark.parametrize(

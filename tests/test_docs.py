@@ -1,4 +1,4 @@
-"""docs/commands.md: every command and option is in it, and every example in it runs."""
+"""docs/commands.md: every command and option is in it, and every example in it runs. docs/aws.md: what is logged."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ DOCS = Path(__file__).parent.parent / "docs"
 COMMANDS = (DOCS / "commands.md").read_text()
 ALL_PAGES = "".join(page.read_text() for page in [*DOCS.glob("*.md"), DOCS.parent / "README.md"])
 EVERYWHERE = {"--help", "--data", "--json"}
+AWS = (DOCS / "aws.md").read_text()
+HANDLERS = "".join(path.read_text() for path in (DOCS.parent / "elasticpypi" / "handler").glob("*.py"))
+LINES = sorted(set(re.findall(r"\.write\(\s*\"(\w+)\"", HANDLERS)))
+METRICS = ("Drift", "Errors", "Failed", "Indexed", "Lag", "Rejected", "Removed", "Requests")
 
 
 def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -86,3 +90,13 @@ def test_the_examples_run_as_they_stand_there(server: RunningServer, tmp_path: P
     restored = json.loads(shown.stdout)
     assert (restored["status"], restored["status-reason"]) == ("deprecated", "use bolt")
     assert list(restored["deleted"]) == ["acme-1.0.tar.gz"]
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_every_line_that_a_function_writes_is_explained(kind: str) -> None:
+    assert re.search(rf"^\| .*`{kind}`.* \| ", AWS, re.MULTILINE)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_is_explained(metric: str) -> None:
+    assert re.search(rf"^\| .*`{metric}`.* \| ", AWS, re.MULTILINE)

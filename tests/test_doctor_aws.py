@@ -1,11 +1,13 @@
 """`elasticpypi doctor` on AWS: quiet where all is as `sls deploy` makes it, else a finding with its remedy; `--fix`.
 
 Where moto is not AWS: it has no IAM (what is denied is denied here by a hook), tells nothing of a bucket in another
-region, forgets a notification for EventBridge, and knows no metric of its queues.
+region, forgets a notification for EventBridge and how rules treat small objects, knows no metric of its queues, lets
+rules with and without a filter stand side by side, and has nothing behind an API's address.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import uuid
 from collections.abc import Iterator
@@ -15,22 +17,26 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml  # type: ignore[import-untyped]
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from elasticpypi.aws import AWS
 from elasticpypi.cli.doctor import examine
-from elasticpypi.deployment import Deployment, bucket, events, table
+from elasticpypi.deployment import Deployment, api, bucket, events, table
 from elasticpypi.deployment.examine import examine as examine_deployment
 from elasticpypi.finding import Finding
 from tests.aws import REGION, Cloud
 from tests.dists import make_wheel
-from tests.running import run_command
+from tests.health import answering
+from tests.running import free_port, run_command
 from tests.site import Account
 
 QUEUE = "arn:aws:sqs:eu-central-1:123456789012:elasticpypi-dev-events"
 OTHER = "arn:aws:sqs:eu-central-1:123456789012:somebody-else"
+OURS = "elasticpypi-pypi-dev"
 AGAIN = "correct that, and run `elasticpypi doctor` again"
 
 
@@ -43,6 +49,7 @@ class Stack:
     bucket: str
     table: str
     config: Path
+    stage: str = "dev"
 
     @property
     def aws(self) -> AWS:
@@ -50,7 +57,8 @@ class Stack:
 
     @property
     def names(self) -> Deployment:
-        return Deployment(self.bucket, self.table, f"{self.service}-dev")
+        url = json.loads(self.config.read_text()).get("url")
+        return Deployment(self.bucket, self.table, f"{self.service}-{self.stage}", url=url)
 
     def sync(self) -> None:
         Account(self.cloud, self.bucket, self.table).open(overwrite=False).sync()
@@ -85,6 +93,38 @@ class Stack:
             "QueueArn"
         ]
 
+    def make_stack(self, **outputs: str) -> None:
+        """Make the stack, of which nothing but its outputs is looked at."""
+        template = {
+            "Resources": {"Nothing": {"Type": "AWS::SNS::Topic"}},
+            "Outputs": {name: {"Value": value} for name, value in outputs.items()},
+        }
+        # Not that of `aws`, which is impatient: moto imports most of itself at the first request.
+        config = Config(read_timeout=60, retries={"total_max_attempts": 1})
+        cloudformation = boto3.client("cloudformation", region_name=REGION, config=config)
+        cloudformation.create_stack(StackName=self.names.stack, TemplateBody=json.dumps(template))
+
+    def make_table(self, *, keys: tuple[str, ...] = ("pk", "sk")) -> None:
+        self.aws.dynamodb.create_table(
+            TableName=self.table,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in keys],
+            KeySchema=[
+                {"AttributeName": name, "KeyType": kind}  # type: ignore[typeddict-item]
+                for name, kind in zip(keys, ("HASH", "RANGE"), strict=False)
+            ],
+        )
+
+    def make_bucket(self) -> None:
+        self.aws.s3.create_bucket(Bucket=self.bucket, CreateBucketConfiguration={"LocationConstraint": REGION})  # type: ignore[typeddict-item]
+
+    def configure(self, **changes: object) -> None:
+        self.config.write_text(json.dumps({**json.loads(self.config.read_text()), **changes}))
+
+    def remedies(self, *, fix: bool = False) -> dict[str, str | None]:
+        """Return what is to be done, by check."""
+        return {finding.check: finding.remedy for finding in self.problems(fix=fix)}
+
     def notify(self, *notifications: dict[str, Any]) -> None:
         self.aws.s3.put_bucket_notification_configuration(
             Bucket=self.bucket,
@@ -117,18 +157,20 @@ def account(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
     return stack
 
 
+@pytest.fixture(scope="module")
+def api_url() -> Iterator[str]:
+    """Where something answers as a healthy index does."""
+    with answering() as url:
+        yield url
+
+
 @pytest.fixture
-def bare(account: Stack) -> Stack:
-    """Bucket and table as somebody might have made them by hand, queues as deployed, a complete and empty index."""
-    s3, dynamodb = account.aws.s3, account.aws.dynamodb
-    s3.create_bucket(Bucket=account.bucket, CreateBucketConfiguration={"LocationConstraint": REGION})  # type: ignore[typeddict-item]
-    dynamodb.create_table(
-        TableName=account.table,
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-    )
+def bare(account: Stack, api_url: str) -> Stack:
+    """Bucket and table as somebody might have made them by hand, all else as deployed."""
+    account.make_bucket()
+    account.make_table()
     account.make_queues()
+    account.configure(url=api_url)
     return account
 
 
@@ -140,7 +182,7 @@ def deployed(bare: Stack) -> Stack:
     return bare
 
 
-def test_a_healthy_deployment(deployed: Stack) -> None:
+def test_a_healthy_deployment(deployed: Stack, api_url: str) -> None:
     found = [finding for finding in deployed.findings() if finding.check != "queue"]  # the look itself makes events
     assert found == [
         Finding("configuration", str(deployed.config)),
@@ -159,6 +201,7 @@ def test_a_healthy_deployment(deployed: Stack) -> None:
         Finding("table's backups", "point-in-time recovery is on"),
         Finding("items", "an item was written, read and removed"),
         Finding("dead letters", "empty"),
+        Finding("API", f"{api_url} answers"),
         Finding("catalog and storage", "both can be read"),
         Finding("sync", "catalog and storage agree"),
         Finding("files", "each one is listed"),
@@ -196,6 +239,7 @@ def test_nothing_is_deployed_yet(account: Stack) -> None:
             f"there is no queue '{account.service}-dev-events': this is not deployed yet",
             "run `npx sls deploy`",
         ),
+        Finding("API", f"there is no stack '{account.service}-dev'", "run `npx sls deploy`"),
     ]
 
 
@@ -208,6 +252,87 @@ def test_a_table_of_somebody_else(account: Stack) -> None:
     )
     problem = next(finding for finding in account.problems() if finding.check == "table")
     assert problem.found == f"{account.table!r} has the keys id (N), and not pk (S), sk (S)"
+
+
+TAKE_OVER = 'add "take_over": true to the configuration, run `npx sls deploy`, and then `elasticpypi doctor --fix`'
+
+
+def test_after_the_stack_was_removed(account: Stack) -> None:
+    account.make_bucket()
+    account.make_table()
+    remedy = f"{account.bucket!r} is there already, and `npx sls deploy` would fail to make it: {TAKE_OVER}"
+    found = account.remedies()
+    assert {check: found.get(check) for check in ("bucket", "notifications", "table", "queue", "API")} == {
+        "bucket": None,
+        "notifications": remedy,
+        "table": None,
+        "queue": remedy,
+        "API": remedy,
+    }
+
+
+def test_a_bucket_is_there_and_nothing_else(account: Stack) -> None:
+    account.make_bucket()
+    assert account.remedies()["table"] == f"{TAKE_OVER}, which makes it"
+
+
+def test_a_bucket_and_a_table_of_somebody_else_are_there(account: Stack) -> None:
+    account.make_bucket()
+    account.make_table(keys=("id",))
+    assert account.remedies()["table"] == f"name another one in 'table', {TAKE_OVER}, which makes it"
+
+
+def test_a_table_is_there_and_nothing_else(account: Stack) -> None:
+    account.make_table()
+    assert account.remedies()["queue"] == (
+        f"name another one in 'table', for {account.table!r} is there already, and run `npx sls deploy`, "
+        "which makes both"
+    )
+
+
+def test_a_deployed_stack_makes_a_table_of_another_name(bare: Stack) -> None:
+    bare.configure(table=f"{bare.table}-2")
+    assert bare.remedies()["table"] == (
+        "`npx sls deploy` makes it; if that was done, correct 'table', 'region' or 'profile'"
+    )
+
+
+def test_what_is_taken_over_has_to_be_there(account: Stack) -> None:
+    account.configure(take_over=True)
+    assert account.remedies() == {
+        "bucket": f"make it with `aws s3 mb s3://{account.bucket} --region {REGION}`; if there is one, correct "
+        "'bucket', or 'profile' for another account",
+        "table": "run `elasticpypi doctor --fix`, which makes an empty one, or correct 'table', 'region' or 'profile'",
+        "queue": "run `npx sls deploy`, and then `elasticpypi doctor --fix`",
+        "API": "run `npx sls deploy`, and then `elasticpypi doctor --fix`",
+    }
+
+
+def test_a_table_is_made_for_a_bucket_that_is_taken_over(bare: Stack) -> None:
+    bare.aws.dynamodb.delete_table(TableName=bare.table)
+    assert [finding for finding in bare.findings(fix=True) if finding.check == "table" and finding.mended] == []
+    bare.configure(take_over=True)
+    mended = {finding.check: finding.mended for finding in bare.findings(fix=True) if finding.mended}
+    assert mended["table"] == "an empty one was made"
+    assert {"table's time-to-live", "table's backups"} <= mended.keys()
+    bare.sync()
+    assert bare.problems() == []
+
+
+def test_a_table_of_somebody_else_where_all_is_taken_over(bare: Stack) -> None:
+    bare.aws.dynamodb.delete_table(TableName=bare.table)
+    bare.make_table(keys=("id",))
+    bare.configure(take_over=True)
+    remedy = "name another one in 'table', run `npx sls deploy`, and then `elasticpypi doctor --fix`, which makes it"
+    assert bare.remedies()["table"] == remedy
+
+
+def test_a_command_says_that_a_table_has_other_keys(account: Stack, tmp_path: Path) -> None:
+    account.make_bucket()
+    account.make_table(keys=("id",))
+    answer = account.run("list", home=tmp_path / "home")
+    assert answer.returncode == 1
+    assert "probably because it has other keys than ours: run `elasticpypi doctor`" in answer.stderr
 
 
 def test_a_catalog_that_is_not_complete(bare: Stack) -> None:
@@ -271,6 +396,74 @@ def test_rules_of_others_stay(bare: Stack) -> None:
     rules = bare.aws.s3.get_bucket_lifecycle_configuration(Bucket=bare.bucket)["Rules"]
     assert rules[:2] == [{"ID": "elasticpypi-uploads", **bucket.LIFECYCLE["elasticpypi-uploads"]}, logs]
     assert {rule["ID"] for rule in rules} == {"logs", *bucket.LIFECYCLE}
+
+
+def test_rules_with_a_prefix_of_the_old_kind_get_a_filter() -> None:
+    logs = {"ID": "logs", "Status": "Enabled", "Prefix": "logs/", "Expiration": {"Days": 7}}
+    tagged = {"ID": "tagged", "Status": "Enabled", "Filter": {"Tag": {"Key": "a", "Value": "b"}}}
+    uploads = dict(bucket.LIFECYCLE["elasticpypi-uploads"])
+    ours = {"ID": "elasticpypi-uploads", "Prefix": uploads.pop("Filter")["Prefix"], **uploads}
+    merged = bucket.merge_lifecycle([logs, tagged, ours])
+    assert merged[:2] == [
+        {"ID": "logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 7}},
+        tagged,
+    ]
+    assert [rule for rule in merged if "Prefix" in rule or "Filter" not in rule] == []
+    assert [rule["ID"] for rule in merged] == [
+        "logs",
+        "tagged",
+        "elasticpypi-uploads",
+        "elasticpypi-parts",
+        "elasticpypi-pages",
+    ]
+
+
+def test_how_small_objects_are_treated_stays_as_it_is(bare: Stack) -> None:
+    sent = {}
+    aws = AWS(region=REGION)
+
+    def tell(parsed: dict[str, Any], **_: object) -> None:
+        parsed.update(Rules=[], TransitionDefaultMinimumObjectSize="varies_by_storage_class")
+        parsed.pop("Error", None)
+
+    def keep(params: dict[str, Any], **_: object) -> None:
+        sent.update(params)
+
+    aws.s3.put_bucket_lifecycle_configuration(  # so that the answer is one, which moto leaves that out of
+        Bucket=bare.bucket,
+        LifecycleConfiguration={"Rules": [{"ID": "x", "Status": "Enabled", "Filter": {}, "Expiration": {"Days": 1}}]},
+    )
+    aws.s3.meta.events.register("after-call.s3.GetBucketLifecycleConfiguration", tell)
+    aws.s3.meta.events.register("before-parameter-build.s3.PutBucketLifecycleConfiguration", keep)
+    mend = bucket.check_lifecycle(aws, bare.names).mend
+    assert mend is not None
+    mend()
+    assert sent["TransitionDefaultMinimumObjectSize"] == "varies_by_storage_class"
+
+
+@pytest.mark.parametrize(
+    ("default", "found", "is_problem"),
+    [
+        ({"SSEAlgorithm": "AES256"}, "AES256", False),
+        ({"SSEAlgorithm": "aws:kms"}, "aws:kms", False),
+        ({"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "alias/aws/s3"}, "aws:kms", False),
+        ({"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "arn:aws:kms:eu-central-1:1:alias/aws/s3"}, "aws:kms", False),
+        (
+            {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "arn:aws:kms:eu-central-1:1:key/abc"},
+            "aws:kms by the key arn:aws:kms:eu-central-1:1:key/abc, which the functions' roles may not use",
+            True,
+        ),
+    ],
+)
+def test_a_key_of_the_account_s_own(bare: Stack, default: Any, found: str, is_problem: bool) -> None:
+    bare.aws.s3.put_bucket_encryption(
+        Bucket=bare.bucket,
+        ServerSideEncryptionConfiguration={"Rules": [{"ApplyServerSideEncryptionByDefault": default}]},
+    )
+    result = bucket.check_encryption(bare.aws, bare.names)
+    assert result.found == found
+    named = result.remedy is not None and {"kms:Decrypt", "kms:GenerateDataKey"} <= set(result.remedy.split())
+    assert named is is_problem
 
 
 def test_a_bucket_that_its_policy_makes_public(bare: Stack) -> None:
@@ -339,9 +532,9 @@ def filtered(name: str, value: str) -> dict[str, Any]:
     [
         ([], False),
         ([notification()], True),
-        ([notification(name="elasticpypi")], True),
+        ([notification(name=OURS)], True),
         ([notification(name=event, Events=[event]) for event in events.EVENTS], True),  # as CloudFormation has them
-        ([notification(OTHER, name="elasticpypi")], False),
+        ([notification(OTHER, name=OURS)], False),
         ([notification(Events=["s3:ObjectCreated:*", "s3:ObjectRemoved:*"])], False),
         ([notification(**filtered("Suffix", ".whl"))], False),
         ([notification(**filtered("Prefix", ""))], True),
@@ -358,7 +551,8 @@ def test_whether_the_queue_hears_of_every_object(notifications: list[dict[str, A
         ({}, None),
         ({"EventBridgeConfiguration": {}}, None),
         ({"QueueConfigurations": [notification()]}, None),
-        ({"QueueConfigurations": [notification(OTHER, name="elasticpypi")]}, None),  # ours, of a queue that is gone
+        ({"QueueConfigurations": [notification(OTHER, name=OURS)]}, None),  # of a queue that is gone
+        ({"QueueConfigurations": [notification(OTHER, name="elasticpypi-pypi-prod")]}, OTHER),  # of another stage
         ({"QueueConfigurations": [notification(OTHER, Events=["s3:ObjectRestore:*"])]}, None),
         ({"QueueConfigurations": [notification(OTHER, Events=["s3:ObjectCreated:Put"])]}, OTHER),
         ({"QueueConfigurations": [notification(OTHER, **filtered("prefix", "logs/"))]}, OTHER),
@@ -370,7 +564,7 @@ def test_whether_the_queue_hears_of_every_object(notifications: list[dict[str, A
     ],
 )
 def test_notifications_that_cannot_stand_beside_ours(present: dict[str, Any], overlap: str | None) -> None:
-    assert events.find_overlap(present, QUEUE) == overlap
+    assert events.find_overlap(present, QUEUE, name=OURS) == overlap
 
 
 def test_notifications_of_others_stay() -> None:
@@ -383,8 +577,8 @@ def test_notifications_of_others_stay() -> None:
         "LambdaFunctionConfigurations": [function],
         "EventBridgeConfiguration": {},
     }
-    assert events.merge_notifications(present, QUEUE) == {
-        "QueueConfigurations": [restored, notification(name="elasticpypi")],
+    assert events.merge_notifications(present, QUEUE, name=OURS) == {
+        "QueueConfigurations": [restored, notification(name=OURS)],
         "TopicConfigurations": [topic],
         "LambdaFunctionConfigurations": [function],
         "EventBridgeConfiguration": {},
@@ -398,7 +592,18 @@ def test_a_notification_is_merged_into_the_bucket_s_own(bare: Stack) -> None:
     restored = notification(other_arn, name="restored", Events=["s3:ObjectRestore:*"])
     bare.notify(restored)
     bare.findings(fix=True)
-    assert bare.notifications() == [restored, notification(arn, name="elasticpypi")]
+    assert bare.notifications() == [restored, notification(arn, name=f"elasticpypi-{bare.service}-dev")]
+
+
+def test_two_stages_of_one_bucket(bare: Stack) -> None:
+    bare.findings(fix=True)
+    (first,) = bare.notifications()
+    bare.configure(stage="prod")
+    other = Stack(bare.cloud, bare.service, bare.bucket, bare.table, bare.config, stage="prod")
+    other.make_queues()
+    problem = next(finding for finding in bare.problems(fix=True) if finding.check == "notifications")
+    assert problem.found.startswith(f"those events go to {first['QueueArn']} already")
+    assert bare.notifications() == [first]
 
 
 def test_an_overlap_is_told_and_left(bare: Stack) -> None:
@@ -481,9 +686,56 @@ def test_dead_letters(deployed: Stack) -> None:
             "dead letters",
             "1 messages failed for good",
             f"read in the log group /aws/lambda/{deployed.names.indexer} why, mend that, and have them tried again: "
-            f"`aws sqs start-message-move-task --source-arn {arn}`",
+            f"`aws sqs start-message-move-task --source-arn {arn} --region {REGION}`",
         )
     ]
+    names = dataclasses.replace(deployed.names, profile="of work")
+    assert f"--source-arn {arn} --region {REGION} --profile 'of work'`" in str(
+        events.check_dead_letters(deployed.aws, names).remedy
+    )
+
+
+# The API -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "found", "remedy"),
+    [
+        (200, b"ok\n", "answers", None),
+        (200, b"<p>Log in", "is answered by something else", "correct 'url', or look at the proxy in between"),
+        (503, b"no", "answers 503", "do what is said of catalog and storage here; else read in the log group "),
+        (403, b"no", "answers 403", "correct 'url' if there is one, and its mapping to the API; else run `npx sls"),
+    ],
+)
+def test_what_the_api_answers(account: Stack, status: int, body: bytes, found: str, remedy: str | None) -> None:
+    with answering(status, body) as url:
+        account.make_stack(IndexUrl=url)
+        result = api.check_api(account.aws, account.names)
+    assert result.found == f"{url} {found}"
+    assert (result.remedy is None) is (remedy is None)
+    assert str(result.remedy).startswith(str(remedy))
+
+
+def test_the_configured_address_is_asked(bare: Stack) -> None:
+    with answering(path="/pypi/health") as url:
+        bare.configure(url=url.rstrip("/"))
+        assert Finding("API", f"{url} answers") in bare.findings()
+    problem = next(finding for finding in bare.problems() if finding.check == "API")
+    assert problem.found.startswith(f"{url} cannot be reached from here (")
+
+
+def test_an_answer_that_is_none(bare: Stack) -> None:
+    url = f"http://127.0.0.1:{free_port()}/"
+    result = api.check_api(bare.aws, dataclasses.replace(bare.names, url=url))
+    assert result.found.startswith(f"{url} cannot be reached from here (")
+    assert result.remedy == "look at 'url', network, proxy and firewall"
+
+
+def test_a_stack_that_does_not_say_where_its_api_is(account: Stack) -> None:
+    account.make_stack()
+    result = api.check_api(account.aws, account.names)
+    assert result.found == f"the stack '{account.service}-dev' does not say where its API is"
+    assert result.remedy == "run `npx sls deploy`"
 
 
 # What may not be done ----------------------------------------------------------------------------------------------
@@ -530,6 +782,12 @@ def test_what_may_not_be_done_is_named(service: str, operation: str, check: str,
     )
     assert named in found
     assert {finding.check for finding in found} <= {check, "notifications", "dead letters"}
+
+
+def test_that_the_address_may_not_be_read_is_named(account: Stack) -> None:
+    with denied(account.aws, "cloudformation", "DescribeStacks"):
+        found = {finding.check: finding.found for finding in examine_deployment(account.aws, account.names)}
+    assert found["API"] == "these credentials may not do cloudformation:DescribeStacks"
 
 
 def test_what_may_not_be_mended_is_named(bare: Stack) -> None:

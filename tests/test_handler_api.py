@@ -10,7 +10,7 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -581,13 +581,22 @@ NOT_NEEDED = ("sqlite3", "prometheus_client", "requests", "granian", "watchfiles
 RUN = """
 import json, sys
 from elasticpypi.handler.api import handle
-loaded = [name for name in {not_needed!r} if name in sys.modules]
-print(json.dumps([[handle(event, None) for event in json.load(sys.stdin)], loaded]))
+answers = [handle(event, None) for event in json.load(sys.stdin)]
+print(json.dumps([answers, [name for name in {named!r} if name in sys.modules]]))
 """
 
 
-def run_function(cloud_site: CloudSite, home: Path, events: list[dict[str, Any]], **extra: str) -> list[Any]:
-    """Have events answered by the function in a process of its own; return the answers and what it has loaded."""
+def run_function(
+    cloud_site: CloudSite,
+    home: Path,
+    events: list[dict[str, Any]],
+    *,
+    named: Sequence[str] = NOT_NEEDED,
+    **extra: str,
+) -> list[Any]:
+    """Have events answered by the function in a process of its own; return the answers, and which it has loaded of
+    the modules that are named.
+    """
     environment = bare_environment(
         home,
         {
@@ -600,7 +609,7 @@ def run_function(cloud_site: CloudSite, home: Path, events: list[dict[str, Any]]
         },
     )
     done = subprocess.run(
-        [sys.executable, "-c", RUN.format(not_needed=NOT_NEEDED)],
+        [sys.executable, "-c", RUN.format(named=tuple(named))],
         cwd=Path(__file__).parents[1],
         env=environment,
         input=json.dumps(events),
@@ -625,6 +634,46 @@ def test_the_function_is_told_everything_by_variables_and_loads_what_it_needs(
     assert [answer["statusCode"] for answer in answers] == [200, 200, 302, 200]
     assert json.loads(answers[1]["body"])["files"][0]["filename"] == wheel.name
     assert loaded == []
+
+
+ROUTES = {"elasticpypi.web.routes", "flask", "jinja2"}
+FOR_OTHERS = (*ROUTES, "elasticpypi.metadata", "tarfile")
+STARTS = [
+    ("on-demand", "/simple/acme/", 200, set()),  # nothing but what a page needs
+    ("on-demand", "/simple/Acme/", 301, ROUTES),  # what the routes need
+    ("snap-start", "/simple/acme/", 200, ROUTES),  # as a snapshot has it
+]
+
+
+@pytest.mark.parametrize(("kind", "path", "status", "expected"), STARTS)
+def test_a_page_does_not_wait_for_what_other_requests_need(
+    cloud_site: CloudSite, tmp_path: Path, kind: str, path: str, status: int, expected: set[str]
+) -> None:
+    cloud_site.drop(make_wheel(tmp_path, "acme", "1.0"))
+    events = [rest_event(path=path, headers=[CREDENTIALS, ("Accept", JSON)])]
+    (answer,), loaded = run_function(
+        cloud_site, tmp_path / "home", events, named=FOR_OTHERS, AWS_LAMBDA_INITIALIZATION_TYPE=kind
+    )
+    assert answer["statusCode"] == status
+    assert set(loaded) == expected
+
+
+def test_a_function_collects_garbage_once_it_has_started(cloud_site: CloudSite, tmp_path: Path) -> None:
+    program = "import gc, elasticpypi.handler.events; print(gc.isenabled(), gc.get_freeze_count() > 10_000)"
+    variables = {
+        **cloud_site.cloud.environment,
+        "ELASTICPYPI_BUCKET": cloud_site.bucket,
+        "ELASTICPYPI_TABLE": cloud_site.table,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parents[1],
+        env=bare_environment(tmp_path / "home", variables),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["True", "True"]
 
 
 def test_an_upload_that_takes_long_is_put_into_the_queue(cloud_site: CloudSite, tmp_path: Path) -> None:

@@ -370,6 +370,16 @@ def test_an_upload_waits_for_an_invocation_that_has_time() -> None:
     assert index.asked == []
 
 
+def test_uploads_are_finished_after_the_rest_and_as_far_as_time_allows() -> None:
+    index = Finishing(Outcome(Added.CREATED))
+    batches = Batches(cast("Index", index), Lines(service="acme-pypi", stage="dev"), bucket=BUCKET, pauses=(0.001,))
+    sizes = {"huge": 30 * 10**9, "small": 7, "large": 10**9, "odd": "7"}
+    messages = [sqs_message({"finish": REQUEST | {"size": size}}, identifier=name) for name, size in sizes.items()]
+    assert failed_messages(batches.handle(sqs_event(*messages), Invocation(milliseconds=200_000))) == {"huge"}
+    assert [request["size"] for request in index.asked] == ["7", 7, 10**9]
+    assert failed_messages(batches.handle(sqs_event(messages[0]), Invocation(milliseconds=200_000))) == set()
+
+
 # What is told ---------------------------------------------------------------------------------------------------------
 
 
@@ -419,7 +429,11 @@ def test_the_schedule_repairs_and_tells_what_was_missed(scene: Scene, capsys: py
     assert scene.known() == [WHEEL]
     assert scene.catalog.is_complete()
     first, second = lines_of(capsys, "sync")
-    assert (first["Drift"], second["Drift"]) == (1, 1)
+    assert "Drift" not in first | second  # nothing was known until then, so no event was lost
+    scene.remove(WHEEL)
+    assert scene.scheduled.handle({}, scene.context)["removed"] == 1
+    (third,) = lines_of(capsys, "sync")
+    assert third["Drift"] == 1
 
 
 def test_the_schedule_stops_in_time_and_goes_on_next_time(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
@@ -431,6 +445,13 @@ def test_the_schedule_stops_in_time_and_goes_on_next_time(scene: Scene, capsys: 
     assert scene.scheduled.handle({}, scene.context)["partial"] is False
     assert scene.catalog.is_complete()
     assert [line["partial"] for line in lines_of(capsys, "sync")] == [True, False]
+
+
+def test_a_check_stops_in_time_too(scene: Scene) -> None:
+    scene.put_wheel(WHEEL)
+    scene.context.milliseconds = 0
+    found = scene.scheduled.handle({"check": True}, scene.context)
+    assert (found["added"], found["partial"]) == (0, True)
 
 
 def test_the_schedule_tells_which_keys_failed(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import random
+import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -560,9 +564,9 @@ def test_a_file_that_cannot_be_read_is_rejected_until_it_can(scene: Scene, wheel
     scene.counted.unreadable = {WHEEL}
     assert scene.sync() == SyncReport(added=[WHEEL])
     assert scene.content(WHEEL) == Rejection(wheel.name, "permission denied")
-    assert scene.sync() == SyncReport(changed=[WHEEL])
+    assert scene.sync() == scene.find_drift() == SyncReport(unchanged=1)
     scene.counted.unreadable = set()
-    scene.sync()
+    assert scene.sync() == SyncReport(changed=[WHEEL])
     assert isinstance(scene.content(WHEEL), File)
 
 
@@ -747,3 +751,157 @@ def test_sync_that_has_no_time_left_goes_on_next_time(scene: Scene, tmp_path: Pa
     assert not scene.catalog.is_complete()
     assert sync(scene.catalog, scene.storage) == SyncReport(added=ALL_KEYS)
     assert scene.catalog.is_complete()
+
+
+@pytest.mark.parametrize("error", [StorageError("S3 has no time"), KeyError("a mistake of ours")])
+def test_what_fails_about_one_key_ends_no_sync(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def stat(key: str) -> Any:
+        if key == WHEEL:
+            raise error
+        return present(key)
+
+    fill(scene, tmp_path)
+    present = scene.counted.stat
+    monkeypatch.setattr(scene.counted, "stat", stat)
+    report = scene.sync()
+    assert list(report.failed) == [WHEEL]
+    assert report.added == [key for key in ALL_KEYS if key != WHEEL]
+    assert not scene.catalog.is_complete()  # whether its project is ours, nobody knows
+    monkeypatch.undo()
+    assert scene.sync() == SyncReport(added=[WHEEL], unchanged=len(ALL_KEYS) - 1)
+    assert scene.catalog.is_complete()
+
+
+def test_a_storage_that_is_away_ends_a_sync(scene: Scene, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise StorageError("there is no bucket")
+
+    scene.put(WHEEL, wheel)
+    scene.counted.failing = {WHEEL}
+    monkeypatch.setattr(scene.counted, "check", refuse, raising=False)
+    with pytest.raises(StorageError, match="there is no bucket"):
+        scene.sync()
+
+
+def test_an_object_that_refuses_even_to_be_looked_at_is_known_and_the_catalog_complete(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stat(key: str) -> Any:
+        if key in (WHEEL, DECISIONS):
+            raise UnreadableObjectError(key, "its key is not ours")
+        return present(key)
+
+    fill(scene, tmp_path)
+    present = scene.counted.stat
+    monkeypatch.setattr(scene.counted, "stat", stat)
+    assert scene.sync() == SyncReport(added=ALL_KEYS)
+    assert scene.catalog.is_complete()
+    assert scene.content(WHEEL) == Rejection(WHEEL.partition("/")[2], "its key is not ours")
+    assert isinstance(scene.content(DECISIONS), Decisions)
+    assert scene.sync() == scene.find_drift() == SyncReport(unchanged=len(ALL_KEYS))
+    monkeypatch.undo()
+    assert scene.sync() == SyncReport(changed=[WHEEL, DECISIONS], unchanged=len(ALL_KEYS) - 2)
+
+
+def test_a_known_file_that_cannot_be_read_keeps_no_catalog_incomplete(scene: Scene, wheel: Path) -> None:
+    scene.put(WHEEL, wheel)
+    scene.learn(WHEEL)
+    scene.put(WHEEL, b"other")
+    scene.counted.unreadable = {WHEEL}
+    assert list(scene.sync().failed) == [WHEEL]
+    assert scene.catalog.is_complete()
+
+
+def test_what_others_index_during_the_scan_is_no_drift(
+    scene: Scene, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def list_late(prefix: str) -> Iterator[StoredObject]:
+        scene.put(WHEEL, wheel)
+        scene.learn(WHEEL)
+        yield from present(prefix)
+
+    present = scene.storage.list
+    monkeypatch.setattr(scene.counted, "list", list_late, raising=False)
+    assert scene.sync() == SyncReport(unchanged=1)
+
+
+class Slow:
+    """A storage on which each read takes a while, by a clock of its own."""
+
+    def __init__(self, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._storage = storage
+        self.now = 1000.0
+        monkeypatch.setattr("elasticpypi.indexer.time.monotonic", lambda: self.now)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    @contextmanager
+    def open(self, obj: Any) -> Iterator[Any]:
+        with self._storage.open(obj) as stream:
+            yield SlowStream(self, stream, seconds=100.0 if obj.size > 2**20 else 0.0)
+
+
+class SlowStream:
+    def __init__(self, storage: Slow, stream: Any, seconds: float) -> None:
+        self._storage, self._stream, self._seconds = storage, stream, seconds
+
+    def seek(self, *where: int) -> Any:
+        return self._stream.seek(*where)
+
+    def read(self, size: int) -> Any:
+        self._storage.now += self._seconds
+        return self._stream.read(size)
+
+
+@pytest.mark.parametrize(("seconds", "reason"), [(150.0, None), (450.0, "it takes longer to read than a function may")])
+def test_an_object_that_takes_all_the_time_fails_alone(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, reason: str | None
+) -> None:
+    large, small = "acme/acme-9.0-py3-none-any.whl", "acme/acme-8.0-py3-none-any.whl"
+    data = random.Random(1).randbytes(6 * 2**20)
+    scene.put(large, make_wheel(tmp_path, version="9.0", extra_files={"data": data}))
+    scene.put(small, make_wheel(tmp_path, version="8.0"))
+    slow = Slow(scene.storage, monkeypatch)
+    report = sync(scene.catalog, cast("Storage", slow), deadline=slow.now + seconds, looks_at_once=2)
+    assert isinstance(scene.content(small), File)
+    if reason is None:
+        assert (report.added, list(report.failed)) == ([small], [large])
+        assert "not read to its end in time" in report.failed[large]
+        assert not scene.catalog.is_complete()
+    else:
+        content = scene.content(large)
+        assert isinstance(content, Rejection)
+        assert reason in content.reason
+        assert scene.catalog.is_complete()
+
+
+def test_a_large_tar_without_pkg_info_is_not_read_to_its_end(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elasticpypi.metadata.MAX_BEFORE_PKG_INFO", 2**20)
+    with tarfile.open(tmp_path / "dump.tar.gz", "w:gz", compresslevel=1) as tar:
+        member = tarfile.TarInfo("dump.sql")
+        member.size = 8 * 2**20
+        tar.addfile(member, io.BytesIO(random.Random(1).randbytes(member.size)))
+    key = "db-2024.11.01.tar.gz"
+    scene.put(key, tmp_path / "dump.tar.gz")
+    read: list[int] = []
+    opened = scene.counted._storage.open  # noqa: SLF001
+
+    @contextmanager
+    def counting(obj: Any) -> Iterator[Any]:
+        with opened(obj) as stream:
+            yield stream
+            read.append(stream.tell())
+
+    monkeypatch.setattr(scene.counted, "open", counting)
+    scene.learn(key)
+    content = scene.content(key)
+    assert isinstance(content, Rejection)
+    assert "no PKG-INFO in the first 1048576 bytes" in content.reason
+    sdist = scene.put("acme/acme-3.0.tar.gz", make_sdist(tmp_path, version="3.0"))
+    scene.learn("acme/acme-3.0.tar.gz")
+    assert isinstance(scene.content("acme/acme-3.0.tar.gz"), File), sdist

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 
 from elasticpypi.catalog import KeptPage
-from elasticpypi.errors import ObjectMissingError, StorageError
+from elasticpypi.errors import ConflictError, ObjectMissingError, StorageError
 from elasticpypi.kept_pages import KeptPages, Variant
 from elasticpypi.names import NormalizedName
 from elasticpypi.simple import Form
@@ -17,6 +18,7 @@ from elasticpypi.storage import Document, SignedURL, StoredObject
 
 ACME = NormalizedName("acme")
 BODY = b"words " * 10
+DAY = 86_400.0
 
 
 class Objects:
@@ -24,11 +26,16 @@ class Objects:
 
     def __init__(self) -> None:
         self.data: dict[str, bytes] = {}
+        self.written: dict[str, float] = {}
+        self.now = 1.0
         self.failing = False
 
     def stat(self, key: str) -> StoredObject:
         self._look(key)
-        return StoredObject(key, len(self.data[key]), "fingerprint")
+        return StoredObject(key, len(self.data[key]), str(self.written[key]))
+
+    def upload_time(self, obj: StoredObject, _: str) -> datetime:
+        return datetime.fromtimestamp(float(obj.fingerprint), UTC)
 
     def read_document(self, key: str) -> Document:
         self._look(key)
@@ -37,7 +44,9 @@ class Objects:
     def write_document(self, key: str, data: bytes, *, replacing: str | None, headers: Mapping[str, str]) -> None:
         if self.failing:
             raise StorageError("throttled")
-        self.data[key] = data
+        if replacing != (str(self.written[key]) if key in self.data else None):
+            raise ConflictError(key)
+        self.data[key], self.written[key] = data, self.now
 
     def download(self, key: str, _: str) -> SignedURL:
         return SignedURL(f"https://storage/{key}?signed")
@@ -74,7 +83,7 @@ def objects() -> Objects:
 
 @pytest.fixture
 def pages(objects: Objects) -> KeptPages:
-    return KeptPages(cast(Any, SmallCatalog()), cast(Any, objects))
+    return KeptPages(cast(Any, SmallCatalog()), cast(Any, objects), clock=lambda: objects.now)
 
 
 def keep(pages: KeptPages, revision: int = 1, body: bytes = BODY, at_most: int | None = None) -> bytes | None:
@@ -147,3 +156,18 @@ def test_what_has_no_other_way_fails_loudly(pages: KeptPages, objects: Objects) 
         pages.find_elsewhere(ACME, 1, variant)
     with pytest.raises(StorageError):
         pages.keep_elsewhere(ACME, 1, variant, iter([BODY]))
+
+
+def test_nobody_is_sent_to_a_page_that_a_lifecycle_rule_is_about_to_remove(pages: KeptPages, objects: Objects) -> None:
+    variant = Variant(Form.JSON, "application/vnd.pypi.simple.v1+json", "https://acme.org/")
+    url = pages.keep_elsewhere(ACME, 1, variant, iter([BODY]))
+    objects.now = 19 * DAY
+    assert pages.find_elsewhere(ACME, 1, variant) == url
+    objects.now = 21 * DAY  # also of those who have seen it
+    assert pages.find_elsewhere(ACME, 1, variant) is None
+    assert pages.keep_elsewhere(ACME, 1, variant, iter([BODY])) == url
+    assert list(objects.written.values()) == [21 * DAY]
+    objects.now = 40 * DAY
+    assert pages.find_elsewhere(ACME, 1, variant) == url
+    pages.keep_elsewhere(ACME, 1, variant, iter([BODY]))  # as somebody else has done just now
+    assert list(objects.written.values()) == [21 * DAY]

@@ -112,7 +112,7 @@ def test_a_backup_moves_an_index_to_a_directory_and_back(site: Site, cloud: Clou
         ({"AWS_DEFAULT_REGION": None}, 2, ("no region", '"region": "eu-central-1"')),
         ({"ELASTICPYPI_PROFILE": "nobody"}, 2, ("nobody", "correct 'profile'")),
         ({"ELASTICPYPI_BUCKET": "there-is-no-such-bucket"}, 1, ("'there-is-no-such-bucket'", "correct 'bucket'")),
-        ({"ELASTICPYPI_TABLE": "there-is-no-such-table"}, 1, ("'there-is-no-such-table'", "`npx sls deploy`")),
+        ({"ELASTICPYPI_TABLE": "there-is-no-such-table"}, 1, ("'there-is-no-such-table'", "`elasticpypi doctor`")),
     ],
 )
 @pytest.mark.parametrize("arguments", [("sync",), ("serve",), ("backup", "backup.tar")])

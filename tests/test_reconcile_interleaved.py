@@ -326,7 +326,7 @@ def table_maker(cloud: Cloud) -> Callable[[], Catalog]:
     return lambda: DynamoDBCatalog(cloud.aws, cloud.make_table())
 
 
-ON_AWS = [pytest.param(open_mixed, id="dynamodb"), pytest.param(open_aws, id="aws")]
+ON_AWS = [pytest.param(open_mixed, id="dynamodb", marks=pytest.mark.heavy), pytest.param(open_aws, id="aws")]
 ADAPTERS = [pytest.param(open_local, id="local"), *ON_AWS]
 
 

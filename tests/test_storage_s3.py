@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import botocore.auth
+import botocore.session
 import pytest
 import requests
 from botocore.config import Config
@@ -486,12 +487,24 @@ def test_urls_are_signed_as_boto3_signs_them(
         ("eu-central-1", "acme", None, "https://acme.s3.eu-central-1.amazonaws.com/a%2Bb/c.zip"),
         ("us-east-1", "acme", None, "https://acme.s3.us-east-1.amazonaws.com/a%2Bb/c.zip"),
         ("cn-north-1", "acme", None, "https://acme.s3.cn-north-1.amazonaws.com.cn/a%2Bb/c.zip"),
+        ("eusc-de-east-1", "acme", None, "https://acme.s3.eusc-de-east-1.amazonaws.eu/a%2Bb/c.zip"),
+        ("us-gov-west-1", "acme", None, "https://acme.s3.us-gov-west-1.amazonaws.com/a%2Bb/c.zip"),
         ("eu-central-1", "acme.org", None, "https://s3.eu-central-1.amazonaws.com/acme.org/a%2Bb/c.zip"),
         ("eu-central-1", "acme", "http://127.0.0.1:1/", "http://127.0.0.1:1/acme/a%2Bb/c.zip"),
     ],
 )
 def test_an_object_has_a_url_of_its_region(region: str, bucket: str, endpoint: str | None, expected: str) -> None:
     assert object_url(bucket, "a+b/c.zip", region=region, endpoint=endpoint) == expected
+
+
+def test_hosts_of_every_partition_end_as_botocore_has_it() -> None:
+    partitions = botocore.session.Session().get_component("data_loader").load_data("partitions")["partitions"]
+    assert len(partitions) >= 8
+    for partition in partitions:
+        for region in partition["regions"]:
+            if "global" not in region:
+                host = f"https://acme.s3.{region}.{partition['outputs']['dnsSuffix']}/key"
+                assert object_url("acme", "key", region=region, endpoint=None) == host
 
 
 def test_a_download_makes_no_client(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -623,6 +636,54 @@ def test_an_upload_that_loses_its_place_may_still_be_published_elsewhere(storage
         finish(storage, "acme/none.zip", replacing=first.fingerprint)
     assert storage.received(TOKEN) == len(DATA)
     assert finish(storage, replacing=first.fingerprint).sha256 == digest(DATA)
+
+
+def drop(cloud: Cloud, bucket: str) -> None:
+    cloud.aws.s3.delete_object(Bucket=bucket, Key=STAGED)
+
+
+def replace_staged(cloud: Cloud, bucket: str) -> None:
+    cloud.aws.s3.put_object(Bucket=bucket, Key=STAGED, Body=LARGE[1:])
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+@pytest.mark.parametrize(("lose", "expected"), [(drop, ObjectMissingError), (replace_staged, BusyError)])
+def test_a_source_that_is_gone_or_another_is_no_conflict_about_the_target(
+    cloud: Cloud,
+    storage: S3Storage,
+    small: S3Storage,
+    bucket: str,
+    lose: Callable[[Cloud, str], None],
+    expected: type[ElasticpypiError],
+    *,
+    is_large: bool,
+) -> None:
+    chosen = small if is_large else storage
+    present = publish(storage, "acme/present.zip")
+    for key, replacing in (("acme/none.zip", None), (present.key, present.fingerprint)):
+        stage(chosen, LARGE)
+        with chosen.receive(resuming=TOKEN) as incoming:
+            incoming.stream.read()
+            lose(cloud, bucket)
+            with pytest.raises(expected, match="the upload") as caught:
+                incoming.publish(key, replacing=replacing)
+            assert TOKEN not in str(caught.value)
+            with pytest.raises(ConflictError, match=r"acme/present\.zip"):  # as when somebody else has finished it
+                incoming.publish(present.key)
+        assert unfinished(cloud, bucket) == []
+        drop(cloud, bucket)
+
+
+def test_an_upload_that_changes_while_it_is_read_is_told_without_its_token(
+    cloud: Cloud, storage: S3Storage, bucket: str
+) -> None:
+    stage(storage)
+    with storage.receive(resuming=TOKEN) as incoming:
+        incoming.stream.seek(-1, 2)
+        replace_staged(cloud, bucket)
+        with pytest.raises(BusyError, match="the upload is changing") as caught:
+            incoming.stream.read()
+        assert TOKEN not in str(caught.value)
 
 
 @pytest.mark.parametrize("is_large", [False, True])
@@ -760,8 +821,8 @@ LATER = "try again in a moment"
 @pytest.mark.parametrize(
     ("answer", "expected", "message"),
     [
-        ("403 AccessDenied", StorageError, f"{DENIED} .*s3:GetObject, and s3:ListBucket"),
-        ("403 403", StorageError, DENIED),
+        ("403 AccessDenied", UnreadableObjectError, "acme.*refuses it .AccessDenied., but not the bucket: allow"),
+        ("400 InvalidRequest", UnreadableObjectError, "without a key or an owner of its own"),
         ("403 InvalidObjectState", UnreadableObjectError, "restore it"),
         ("403 ExpiredToken", StorageError, "ExpiredToken.*renew them"),
         ("403 RequestTimeTooSkewed", StorageError, "look at the clock"),
@@ -772,7 +833,7 @@ LATER = "try again in a moment"
         ("503 SlowDown", StorageError, LATER),
         ("500 InternalError", StorageError, LATER),
         ("400 RequestTimeout", StorageError, LATER),
-        ("400 AuthorizationHeaderMalformed", StorageError, "check credentials, bucket and region"),
+        ("400 KMS.DisabledException", UnreadableObjectError, "KMS.DisabledException"),
         ("timeout", StorageError, r"cannot be reached \(ConnectTimeoutError\)"),
     ],
 )
@@ -785,6 +846,27 @@ def test_errors_of_s3_are_ours_and_name_the_remedy(
             stream.read()
         assert type(caught.value) is expected
         assert STAGED not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("403 AccessDenied", f"{DENIED} .*s3:ListBucket"),
+        ("403 403", DENIED),
+        ("400 AuthorizationHeaderMalformed", "check credentials, bucket and region"),
+    ],
+)
+def test_what_is_refused_with_its_bucket_is_not_one_object(
+    cloud: Cloud, storage: S3Storage, answer: str, message: str
+) -> None:
+    publish(storage)
+    with (
+        answering(cloud, "HeadObject", failure(answer)),
+        answering(cloud, "HeadBucket", failure(answer)),
+        pytest.raises(StorageError, match=message) as caught,
+    ):
+        storage.stat(KEY)
+    assert type(caught.value) is StorageError
 
 
 OUTAGES: dict[str, tuple[str, Callable[[S3Storage], object]]] = {

@@ -15,14 +15,14 @@ from werkzeug.test import TestResponse
 
 from elasticpypi.model import parse_decisions
 from elasticpypi.names import NormalizedName
-from elasticpypi.web import app as application
+from elasticpypi.web import routes
 from elasticpypi.web.pages import Pages
 from tests.dists import make_sdist, make_wheel
 from tests.site import Site
 
 pytestmark = pytest.mark.both_worlds
 ACME = NormalizedName("acme")
-OPENAPI: dict[str, Any] = json.loads((Path(application.__file__).parent / "openapi.json").read_text())
+OPENAPI: dict[str, Any] = json.loads((Path(routes.__file__).parent / "openapi.json").read_text())
 
 
 def call(site: Site, method: str, path: str, body: object = None, *, user: str | None = "admin") -> TestResponse:
@@ -78,7 +78,7 @@ def test_the_description_is_valid() -> None:
 
 
 def test_every_route_is_described_and_nothing_else(site: Site) -> None:
-    app = application.route(site.index, Pages(site.index))
+    app = routes.route(site.index, Pages(site.index))
     assert sorted(described_operations()) == sorted(routed_operations(app))
 
 

@@ -8,8 +8,6 @@ import pytest
 
 from tests.site import Site
 
-pytestmark = pytest.mark.both_worlds
-
 
 @pytest.mark.parametrize(
     "path", ["/", "/simple/", "/simple/acme/", "/packages/acme/x.whl", "/legacy/", "/nothing", "/health/", "//health"]
@@ -32,7 +30,6 @@ def test_health_needs_no_credentials_and_says_little(site: Site) -> None:
     assert (response.status_code, response.text) == (200, "ok\n")
 
 
-@pytest.mark.only_in_a_directory("a bucket is not unmounted")
 def test_health_notices_that_the_storage_is_gone(site: Site, tmp_path: Path) -> None:
     (tmp_path / "data" / "files").rename(tmp_path / "elsewhere")
     response = site.get("/health", user=None)

@@ -13,10 +13,11 @@ from werkzeug.test import Client, TestResponse
 
 from elasticpypi.auth import Authenticator
 from elasticpypi.web import pages
-from elasticpypi.web.app import create_app, route
+from elasticpypi.web.app import create_app
 from elasticpypi.web.auth import BasicAuth
 from elasticpypi.web.pages import Pages
 from elasticpypi.web.rendered import RenderedPages
+from elasticpypi.web.routes import route
 from tests.dists import make_wheel
 from tests.running import RunningServer, serving
 from tests.site import JSON, USERS, Site

@@ -85,6 +85,7 @@ def main() -> None:
             document = {"result": handle(asked["event"], Context(asked["request_id"], asked["seconds"]))}
         except BaseException as error:  # noqa: BLE001
             document = failed(error)
+        sys.stdout.flush()
         answer({**document, "calls": calls})
 
 

@@ -22,6 +22,9 @@ MAX_TAR_HEADERS = 64 << 10  # 64 KiB for all the headers of one member
 MAX_XZ_MEMORY = 72 << 20  # 72 MiB; what `xz -9` makes takes 65
 MAX_UNPACKED = 1 << 30  # 1 GiB, or if that is more:
 MAX_RATIO = 200  # unpacked bytes for each packed one
+# 1 GiB unpacked, in which PKG-INFO of an sdist must have come: setuptools writes it first, but flit, hatchling and
+# poetry write it last, behind whatever data there is. Without a bound, a dump of a database would be read to its end.
+MAX_BEFORE_PKG_INFO = 1 << 30
 
 READ_AHEAD = 256 << 10  # 256 KiB: of most wheels the whole directory, and METADATA too, which should be last
 CHUNK = 64 << 10  # 64 KiB

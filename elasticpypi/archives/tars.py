@@ -43,6 +43,7 @@ class TarStream:
         self._source = source
         self._position = 0
         self.granted = MAX_TAR_HEADERS
+        self.refused_from: tuple[int, str] | None = None  # the position from which it is, and why
         self.last_read = b""
 
     def tell(self) -> int:
@@ -71,6 +72,8 @@ class TarStream:
             size -= len(part)
             self._position += len(part)
             check_unpacked(self._position, self._source)
+            if self.refused_from is not None and self._position > self.refused_from[0]:
+                refuse(self.refused_from[1])
         return b"".join(parts)
 
 

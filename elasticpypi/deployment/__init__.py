@@ -5,12 +5,12 @@ The names and rules here are those of serverless.yml; tests hold the two togethe
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from elasticpypi.config import Settings
 
-NOTIFICATION_ID = "elasticpypi"
 DEPLOY = "`npx sls deploy`"
 FIX = "`elasticpypi doctor --fix`"
 
@@ -22,6 +22,14 @@ class Deployment:
     bucket: str
     table: str
     stack: str
+    take_over: bool = False  # the stack makes neither bucket nor table
+    profile: str | None = None  # whose credentials are used; None: those of the environment
+    url: str | None = None  # where clients find the index; None: where the stack says
+
+    @property
+    def notification(self) -> str:
+        """What the notification is called that leads to the queue; two stages may have one each on a bucket."""
+        return f"elasticpypi-{self.stack}"
 
     @property
     def queue(self) -> str:
@@ -41,7 +49,14 @@ class Deployment:
 
 def deployment_of(settings: Settings, *, bucket: str, table: str) -> Deployment:
     """Return what the settings name."""
-    return Deployment(bucket, table, f"{settings.service}-{settings.stage}")
+    stack = f"{settings.service}-{settings.stage}"
+    return Deployment(bucket, table, stack, settings.take_over, settings.profile, settings.url)
+
+
+def named_on_the_command_line(names: Deployment, region: str) -> str:
+    """Return the options by which the `aws` command works where we do, whatever its own defaults are."""
+    profile = "" if names.profile is None else f" --profile {shlex.quote(names.profile)}"
+    return f" --region {region}{profile}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from botocore.exceptions import ClientError
 
 from elasticpypi.aws import AWS, error_code
-from elasticpypi.deployment import DEPLOY, FIX, Deployment, Result
+from elasticpypi.deployment import DEPLOY, FIX, Deployment, Result, named_on_the_command_line
 from elasticpypi.names import RESERVED_PREFIX
 
 if TYPE_CHECKING:
@@ -51,7 +51,11 @@ def check_bucket(aws: AWS, names: Deployment) -> Result:
         answer = aws.s3.head_bucket(Bucket=names.bucket)
     except ClientError as error:
         if error_code(error) in _MISSING:
-            remedy = f"{DEPLOY} makes it; if that was done, correct 'bucket', or 'profile' for another account"
+            made = f"{DEPLOY} makes it; if that was done"
+            if names.take_over:
+                where = named_on_the_command_line(names, aws.region)
+                made = f"make it with `aws s3 mb s3://{names.bucket}{where}`; if there is one"
+            remedy = f"{made}, correct 'bucket', or 'profile' for another account"
             return Result(f"there is no bucket {names.bucket!r}", remedy)
         if error_code(error) == "403":
             found = f"{names.bucket!r} belongs to another account, or these credentials may not s3:ListBucket there"
@@ -94,11 +98,24 @@ def check_versioning(aws: AWS, names: Deployment) -> Result:
 
 
 def check_encryption(aws: AWS, names: Deployment) -> Result:
-    """Tell how objects are encrypted at rest; S3 does so by itself since January 2023."""
+    """Tell how objects are encrypted at rest; S3 does so by itself since January 2023.
+
+    A key of the account's own is used only by whom its policy or a role allows it, and the roles of the stack do not.
+    """
     answer = _or_none(lambda: aws.s3.get_bucket_encryption(Bucket=names.bucket), "ServerSideEncryptionConfiguration")
     rules = [] if answer is None else answer["ServerSideEncryptionConfiguration"]["Rules"]
-    named = [rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] for rule in rules]
-    return Result(named[0] if named else "AES256, as S3 does by itself")
+    defaults = [rule.get("ApplyServerSideEncryptionByDefault") for rule in rules]
+    default = next((each for each in defaults if each is not None), None)
+    if default is None:
+        return Result("AES256, as S3 does by itself")
+    key = default.get("KMSMasterKeyID")
+    if key is None or key.endswith("alias/aws/s3"):
+        return Result(default["SSEAlgorithm"])
+    remedy = (
+        "make AES256 the bucket's default again; as long as objects are encrypted by that key, "
+        "allow kms:Decrypt and kms:GenerateDataKey on it to the stack's three roles"
+    )
+    return Result(f"{default['SSEAlgorithm']} by the key {key}, which the functions' roles may not use", remedy)
 
 
 def check_lifecycle(aws: AWS, names: Deployment) -> Result:
@@ -107,23 +124,36 @@ def check_lifecycle(aws: AWS, names: Deployment) -> Result:
         lambda: aws.s3.get_bucket_lifecycle_configuration(Bucket=names.bucket), "NoSuchLifecycleConfiguration"
     )
     present = [] if answer is None else list(answer["Rules"])
-    rules = merge_lifecycle(present)
-    if rules == present:
+    same = {rule["ID"] for rule in present if rule.get("ID") in LIFECYCLE and _same(rule)}
+    missing = sorted(LIFECYCLE.keys() - same)
+    if not missing:
         return Result("what uploads and pages leave behind is cleared")
-    missing = sorted(rule["ID"] for rule in rules if rule not in present)
+    # What is said of all rules at once; S3 takes its default where that is left out.
+    others: Any = {key: value for key, value in (answer or {}).items() if key == "TransitionDefaultMinimumObjectSize"}
 
     def mend() -> str:
-        aws.s3.put_bucket_lifecycle_configuration(Bucket=names.bucket, LifecycleConfiguration={"Rules": rules})
+        rules: Any = {"Rules": merge_lifecycle(present)}
+        aws.s3.put_bucket_lifecycle_configuration(Bucket=names.bucket, LifecycleConfiguration=rules, **others)
         return "they are set now; other rules are as they were"
 
     return Result(f"rules are missing or others: {', '.join(missing)}", f"run {FIX}, which sets them", mend)
 
 
 def merge_lifecycle(present: list[Any]) -> list[LifecycleRuleTypeDef]:
-    """Return the rules with ours among them; those with other ids stay, in their places."""
-    merged = [_ours(rule["ID"]) if rule.get("ID") in LIFECYCLE and not _same(rule) else rule for rule in present]
+    """Return the rules with ours among them; those with other ids stay, in their places.
+
+    A rule may have its prefix outside of a filter, as S3 had it once, but only where all have.
+    """
+    merged = [_ours(rule["ID"]) if rule.get("ID") in LIFECYCLE else _filtered(rule) for rule in present]
     there = {rule.get("ID") for rule in present}
     return merged + [_ours(name) for name in LIFECYCLE if name not in there]
+
+
+def _filtered(rule: Any) -> Any:
+    if "Prefix" not in rule:
+        return rule
+    others = {key: value for key, value in rule.items() if key != "Prefix"}
+    return {**others, "Filter": {"Prefix": rule["Prefix"]}}
 
 
 def _ours(name: str) -> Any:

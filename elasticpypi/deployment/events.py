@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
 
-from elasticpypi.aws import AWS, error_code
-from elasticpypi.deployment import DEPLOY, FIX, NOTIFICATION_ID, Deployment, Result
+from elasticpypi.aws import AWS
+from elasticpypi.deployment import DEPLOY, FIX, Deployment, Result, named_on_the_command_line
+from elasticpypi.deployment.stack import find_queue, how_to_deploy
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import NotificationConfigurationTypeDef
@@ -23,19 +24,6 @@ _DESTINATIONS = {  # kinds of notification configurations -> what they call thei
     "LambdaFunctionConfigurations": "LambdaFunctionArn",
 }
 _LATE_SECONDS = 900.0
-_MISSING = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
-
-
-def find_queue(aws: AWS, name: str) -> tuple[str, Mapping[str, str]] | None:
-    """Return a queue's URL and attributes; None where there is none."""
-    try:
-        url = aws.sqs.get_queue_url(QueueName=name)["QueueUrl"]
-        found = aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-        return url, cast(Mapping[str, str], found)
-    except ClientError as error:
-        if error_code(error) in _MISSING:
-            return None
-        raise
 
 
 # The queue ---------------------------------------------------------------------------------------------------------
@@ -45,7 +33,7 @@ def check_queue(aws: AWS, names: Deployment) -> Result:
     """Look whether the queue is there, takes what the bucket sends, and is emptied."""
     queue = find_queue(aws, names.queue)
     if queue is None:
-        return Result(f"there is no queue {names.queue!r}: this is not deployed yet", f"run {DEPLOY}")
+        return Result(f"there is no queue {names.queue!r}: this is not deployed yet", how_to_deploy(aws, names))
     _, attributes = queue
     partition = attributes["QueueArn"].split(":")[1]  # another one in China
     if not may_send(attributes.get("Policy"), f"arn:{partition}:s3:::{names.bucket}"):
@@ -64,11 +52,12 @@ def check_dead_letters(aws: AWS, names: Deployment) -> Result:
     """Look whether messages failed for good."""
     queue = find_queue(aws, names.dead_letter_queue)
     if queue is None:
-        return Result(f"there is no queue {names.dead_letter_queue!r}", f"run {DEPLOY}")
+        return Result(f"there is no queue {names.dead_letter_queue!r}", how_to_deploy(aws, names))
     _, attributes = queue
     failed = _count(attributes)
     if failed:
-        move = f"`aws sqs start-message-move-task --source-arn {attributes['QueueArn']}`"
+        where = named_on_the_command_line(names, aws.region)
+        move = f"`aws sqs start-message-move-task --source-arn {attributes['QueueArn']}{where}`"
         remedy = f"read in the log group /aws/lambda/{names.indexer} why, mend that, and have them tried again: {move}"
         return Result(f"{failed} messages failed for good", remedy)
     return Result("empty")
@@ -135,21 +124,21 @@ def check_notifications(aws: AWS, names: Deployment) -> Result:
     """Look whether the bucket tells the queue of every object that comes or goes."""
     queue = find_queue(aws, names.queue)
     if queue is None:
-        return Result("there is no queue to which they could go", f"run {DEPLOY}")
+        return Result("there is no queue to which they could go", how_to_deploy(aws, names))
     arn = queue[1]["QueueArn"]
     present = _notifications(aws, names)
     if tells_all(present, arn):
         return Result("the queue hears of every object")
-    other = find_overlap(present, arn)
+    other = find_overlap(present, arn, name=names.notification)
     if other is not None:
         found = f"those events go to {other} already, and S3 tells only one of the same event"
         return Result(found, f"take them from there (EventBridge can have them besides), and run {FIX}")
 
     def mend() -> str:
         # S3 knows no condition on this: what somebody else writes between the two requests would be lost.
-        merged = merge_notifications(_notifications(aws, names), arn)
+        merged = merge_notifications(_notifications(aws, names), arn, name=names.notification)
         aws.s3.put_bucket_notification_configuration(Bucket=names.bucket, NotificationConfiguration=merged)
-        return f"{NOTIFICATION_ID!r} is among them now; others are as they were"
+        return f"{names.notification!r} is among them now; others are as they were"
 
     return Result("the queue does not hear of every object", f"run {FIX}, which adds what is missing", mend)
 
@@ -168,7 +157,7 @@ def tells_all(present: Mapping[str, Any], arn: str) -> bool:
     return told >= set(EVENTS)
 
 
-def find_overlap(present: Mapping[str, Any], arn: str) -> str | None:
+def find_overlap(present: Mapping[str, Any], arn: str, *, name: str) -> str | None:
     """Return the destination, other than the queue, of a notification that S3 would not have beside ours.
 
     "Configurations on the same bucket cannot share a common event type" where the prefixes and suffixes of both fit the
@@ -176,20 +165,22 @@ def find_overlap(present: Mapping[str, Any], arn: str) -> str | None:
     """
     for kind, destination in _DESTINATIONS.items():
         for each in present.get(kind, []):
-            if not _is_ours(each, arn) and any(_overlap(event, ours) for event in each["Events"] for ours in EVENTS):
+            if not _is_ours(each, arn, name) and any(
+                _overlap(event, ours) for event in each["Events"] for ours in EVENTS
+            ):
                 return str(each[destination])
     return None
 
 
-def merge_notifications(present: Mapping[str, Any], arn: str) -> NotificationConfigurationTypeDef:
+def merge_notifications(present: Mapping[str, Any], arn: str, *, name: str) -> NotificationConfigurationTypeDef:
     """Return what is there with ours in it: S3 replaces all of them at once."""
-    others = [each for each in present.get("QueueConfigurations", []) if not _is_ours(each, arn)]
-    ours = {"Id": NOTIFICATION_ID, "QueueArn": arn, "Events": list(EVENTS)}
+    others = [each for each in present.get("QueueConfigurations", []) if not _is_ours(each, arn, name)]
+    ours = {"Id": name, "QueueArn": arn, "Events": list(EVENTS)}
     return cast("NotificationConfigurationTypeDef", {**present, "QueueConfigurations": [*others, ours]})
 
 
-def _is_ours(notification: Mapping[str, Any], arn: str) -> bool:
-    return notification.get("Id") == NOTIFICATION_ID or notification.get("QueueArn") == arn
+def _is_ours(notification: Mapping[str, Any], arn: str, name: str) -> bool:
+    return notification.get("Id") == name or notification.get("QueueArn") == arn
 
 
 def _filters(notification: Mapping[str, Any]) -> list[Any]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from botocore.exceptions import BotoCoreError, ClientError
 
 from elasticpypi.aws import AWS, error_code
-from elasticpypi.deployment import Deployment, Result, account, bucket, events, objects, table
+from elasticpypi.deployment import Deployment, Result, account, api, bucket, events, objects, table
 from elasticpypi.finding import Finding
 
 _Check = Callable[[AWS, Deployment], Result]
@@ -30,8 +30,10 @@ _QUEUE: tuple[tuple[str, _Check], ...] = (("dead letters", events.check_dead_let
 _DENIED = {"AccessDenied", "AccessDeniedException", "AccessDeniedFault", "UnauthorizedOperation", "403", "Forbidden"}
 # Operations -> what IAM calls them.
 _ACTIONS = {
+    "CreateTable": "dynamodb:CreateTable",
     "DeleteItem": "dynamodb:DeleteItem",
     "DescribeContinuousBackups": "dynamodb:DescribeContinuousBackups",
+    "DescribeStacks": "cloudformation:DescribeStacks",
     "DescribeTable": "dynamodb:DescribeTable",
     "DescribeTimeToLive": "dynamodb:DescribeTimeToLive",
     "GetBucketEncryption": "s3:GetEncryptionConfiguration",
@@ -66,6 +68,7 @@ def examine(aws: AWS, names: Deployment, *, fix: bool = False) -> Iterator[Findi
     for groups in (("bucket", bucket.check_bucket, _BUCKET), ("table", table.check_table, _TABLE)):
         yield from _look_at_all(*groups, aws, names, fix=fix)
     yield from _look_at_all("queue", events.check_queue, _QUEUE, aws, names, fix=fix)
+    yield _look("API", api.check_api, aws, names, fix=fix)
 
 
 def _look_at_all(

@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 
 from elasticpypi.aws import AWS, error_code
 from elasticpypi.deployment import DEPLOY, FIX, Deployment, Result
+from elasticpypi.deployment.stack import TAKE_OVER, must_be_taken_over
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb.type_defs import AttributeValueTypeDef
@@ -27,17 +28,47 @@ def check_table(aws: AWS, names: Deployment) -> Result:
     except ClientError as error:
         if error_code(error) != "ResourceNotFoundException":
             raise
-        remedy = f"{DEPLOY} makes it; if that was done, correct 'table', 'region' or 'profile'"
-        return Result(f"there is no table {names.table!r} in {aws.region}", remedy)
+        return _missing(aws, names)
     types = {each["AttributeName"]: each["AttributeType"] for each in table["AttributeDefinitions"]}
     keys = {key["KeyType"]: (key["AttributeName"], types[key["AttributeName"]]) for key in table["KeySchema"]}
     if keys != KEYS:
         shown = ", ".join(f"{name} ({kind})" for name, kind in keys.values())
         found = f"{names.table!r} has the keys {shown}, and not pk (S), sk (S)"
-        return Result(found, f"name one of our own in 'table', which {DEPLOY} makes; `elasticpypi sync` fills it")
+        return Result(found, _another(aws, names))
     if table["TableStatus"] not in _READY:
         return Result(f"{names.table!r} is {table['TableStatus']}", "wait until it is ACTIVE")
     return Result(f"{names.table!r} is {table['TableStatus']}")
+
+
+def _missing(aws: AWS, names: Deployment) -> Result:
+    found = f"there is no table {names.table!r} in {aws.region}"
+    if names.take_over:
+        remedy = f"run {FIX}, which makes an empty one, or correct 'table', 'region' or 'profile'"
+        return Result(found, remedy, lambda: _make(aws, names))
+    if must_be_taken_over(aws, names):
+        return Result(found, f"{TAKE_OVER}, which makes it")
+    return Result(found, f"{DEPLOY} makes it; if that was done, correct 'table', 'region' or 'profile'")
+
+
+def _another(aws: AWS, names: Deployment) -> str:
+    """Return how a table of our own takes the place of one that cannot be ours."""
+    if names.take_over:
+        return f"name another one in 'table', run {DEPLOY}, and then {FIX}, which makes it"
+    if must_be_taken_over(aws, names):
+        return f"name another one in 'table', {TAKE_OVER}, which makes it"
+    return f"name one of our own in 'table', which {DEPLOY} makes; `elasticpypi sync` fills it"
+
+
+def _make(aws: AWS, names: Deployment) -> str:
+    aws.dynamodb.create_table(
+        TableName=names.table,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": kind} for name, kind in KEYS.values()],  # type: ignore[typeddict-item]
+        KeySchema=[{"AttributeName": name, "KeyType": which} for which, (name, _) in KEYS.items()],  # type: ignore[typeddict-item]
+    )
+    waiting = {"Delay": 1, "MaxAttempts": 60}  # seconds; AWS takes some
+    aws.dynamodb.get_waiter("table_exists").wait(TableName=names.table, WaiterConfig=waiting)  # type: ignore[arg-type]
+    return "an empty one was made"
 
 
 def check_time_to_live(aws: AWS, names: Deployment) -> Result:

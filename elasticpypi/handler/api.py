@@ -6,10 +6,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import elasticpypi.handler.starting  # first, since it matters for the others
 from elasticpypi.handler.gateway import GatewayHandler
 from elasticpypi.handler.opening import open_function
 from elasticpypi.index import connect_aws
 
+# "Defined runtime environment variables" in the Lambda developer guide. A snapshot had better have everything in it;
+# any other start is waited for by somebody, who most likely asks for a page.
+_HAS_SNAPSHOT = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
 _QUEUE = "QUEUE_URL"  # what takes longer than a request goes there, if there is one
 _function = open_function(os.environ, serving=True)
 
@@ -26,4 +30,6 @@ handle = GatewayHandler(
     _function.settings,
     lines=_function.lines,
     finish_later=_finish_later if _QUEUE in os.environ else None,
+    at_once=_HAS_SNAPSHOT,
 )
+elasticpypi.handler.starting.end_start()

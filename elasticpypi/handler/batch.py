@@ -25,9 +25,10 @@ from elasticpypi.model import Decisions, File, Rejection
 from elasticpypi.names import parse_key
 
 _NO_TIME = "there was no time left for it"
-# Before what cannot be done now is tried again. The queue gives it back after half an hour only, the longest that an
-# invocation and what goes wrong around it may take.
+# Before what cannot be done now is tried again. The queue gives it back after an hour and a half only, the longest that
+# an invocation and what goes wrong around it may take.
 PAUSES = (1.0, 4.0, 16.0)  # seconds
+_FINISHED_BYTES = 25_000_000  # of an upload in a second, at the least: it is read, unpacked and copied
 _RESERVE_SECONDS = 20.0  # of the function's time, in which what was begun comes to an end
 _log = logging.getLogger(__name__)
 
@@ -144,8 +145,11 @@ class Batches:
         for message in messages:
             for key in message.keys:
                 message.problem = problems.get(key, message.problem)
-            if message.finish is not None:
-                message.problem = self._finish(message.finish, until)
+        # Last, and the smallest first: what is not finished in time is stopped with the whole batch.
+        finishing = [(_size(message.finish), message) for message in messages if message.finish is not None]
+        for number, (size, message) in enumerate(sorted(finishing, key=lambda each: each[0])):
+            fits = time.monotonic() + size / _FINISHED_BYTES < until
+            message.problem = self._finish(message.finish or {}, until) if fits or number == 0 else _NO_TIME
 
     def _reconcile(self, happened: Mapping[str, float | None], until: float) -> Mapping[str, str]:
         """Reconcile keys, each once; return why some of them have to come again."""
@@ -251,6 +255,11 @@ def _happened(messages: Iterable[_Message]) -> dict[str, float | None]:
             known = happened.get(key)
             happened[key] = at if known is None else known if at is None else min(known, at)
     return happened
+
+
+def _size(request: Mapping[str, Any]) -> int:
+    size = request.get("size")
+    return size if isinstance(size, int) else 0
 
 
 def _seconds(event_time: object) -> float | None:

@@ -42,13 +42,16 @@ class GatewayHandler:
         lines: Lines,
         finish_later: Callable[[Mapping[str, Any]], None] | None = None,
         largest_answer: int = LARGEST_ANSWER,
+        at_once: bool = True,
     ) -> None:
+        """`finish_later`, `largest_answer` and `at_once` are as for `create_app`."""
         app = create_app(
             index,
             Authenticator(settings.all_users),
             url=settings.url,
             finish_later=finish_later,
             largest_answer=largest_answer,
+            at_once=at_once,
         )
         self._app = _find_mount(app, "" if settings.url is None else urlsplit(settings.url).path.rstrip("/"))
         self._lines = lines

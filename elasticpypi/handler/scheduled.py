@@ -9,7 +9,7 @@ from elasticpypi.handler.batch import Context, deadline
 from elasticpypi.handler.logs import Lines
 from elasticpypi.index import Index
 
-# Of the function's time: what was begun comes to an end in it, large files to be hashed among it.
+# Of the function's time: what was begun comes to an end in it.
 _RESERVE_SECONDS = 120.0
 _MOST_LINES = 100  # about keys that failed
 
@@ -28,7 +28,9 @@ class Scheduled:
         """
         check = event.get("check") is True
         until = deadline(context, reserve_seconds=_RESERVE_SECONDS)
-        report = self._index.find_drift() if check else self._index.sync(deadline=until)
+        # Until the catalog knows the whole storage, what it lacks is no sign of lost events.
+        was_complete = self._index.is_complete()
+        report = self._index.find_drift(deadline=until) if check else self._index.sync(deadline=until)
         for key in list(report.failed)[:_MOST_LINES]:
             self._lines.write_object(key, "failed", reason=report.failed[key])
         found = {
@@ -41,5 +43,5 @@ class Scheduled:
             # Time was over: the next run goes on where this one has stopped.
             "partial": report.is_partial,
         }
-        self._lines.write("sync", found, metrics={"Drift": report.drift})
+        self._lines.write("sync", found, metrics={"Drift": report.drift} if was_complete else None)
         return found

@@ -14,8 +14,7 @@ from elasticpypi.errors import InvalidRequestError
 from elasticpypi.index import Index
 from elasticpypi.model import Status
 from elasticpypi.names import NormalizedName, normalize_name
-from elasticpypi.web.auth import current_principal
-from elasticpypi.web.bodies import read_json_object
+from elasticpypi.web.present import current_principal, read_json_object
 
 VERSION = "1.0"
 _MOST_PROJECTS = 1000  # in an answer

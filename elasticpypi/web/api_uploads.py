@@ -18,23 +18,26 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, jsonify, request
+from werkzeug.wrappers import Response
 
 from elasticpypi.auth import Principal
 from elasticpypi.config import Permission
 from elasticpypi.errors import InvalidRequestError, InvalidUploadError, NotFoundError
 from elasticpypi.index import Added, FinishRequest, Index, Outcome, Slot, claim_by_filename
 from elasticpypi.names import Kind, ParsedFilename, parse_filename
-from elasticpypi.web.auth import current_principal
-from elasticpypi.web.bodies import read_json_object
 from elasticpypi.web.errors import answer_kept_error
 from elasticpypi.web.observe import note_added
+from elasticpypi.web.present import current_principal, read_json_object
 
 PART_BYTES = 32 * 2**20  # proxies refuse bodies that are too large, and what one keeps to itself is lost when it breaks
 _CHUNK_BYTES = 256 * 1024
 # What is finished within a request, for which a gateway waits 29 seconds. Of a wheel little is read, but S3 copies it
 # (a GB takes it some ten seconds) and may not know its sha256; an sdist is unpacked, on a fraction of a processor.
 _AT_ONCE_BYTES = {Kind.WHEEL: 512 * 2**20, Kind.EGG: 512 * 2**20, Kind.SDIST: 32 * 2**20}
+# What is finished within the 900 seconds that a Lambda function has. For each GB, S3 takes some ten to copy it, and to
+# read it for its sha256, which nobody proves of an object in parts, takes ten more; to unpack an sdist, twenty more.
+_LATER_BYTES = {Kind.WHEEL: 40 * 10**9, Kind.EGG: 40 * 10**9, Kind.SDIST: 20 * 10**9}
 _RETRY_AFTER_SECONDS = 3
 FinishLater = Callable[[Mapping[str, Any]], None]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -76,6 +79,8 @@ def resumable_uploads(index: Index, finish_later: FinishLater | None = None) -> 
         upload = _read_upload(read_json_object())
         if index.has(upload.parsed, upload.sha256):
             return _added(upload, Added.UNCHANGED)
+        if finish_later is not None:
+            _check_can_be_finished(upload)
         slot = index.begin(upload.token, size=upload.size, sha256=upload.sha256)
         return _answer(200 if slot.received else 201, upload.describe(received=slot.received, **_where(upload, slot)))
 
@@ -96,6 +101,15 @@ def resumable_uploads(index: Index, finish_later: FinishLater | None = None) -> 
         return _finish(index, _find_upload(upload_id), finish_later)
 
     return uploads
+
+
+def _check_can_be_finished(upload: _Upload) -> None:
+    most = _LATER_BYTES[upload.parsed.kind]
+    if upload.size > most:
+        raise InvalidUploadError(
+            f"{upload.parsed.filename} has {upload.size} bytes, and {most} are all that Lambda has the time to check "
+            "and to copy: run `elasticpypi upload` on a machine that is configured with the bucket itself"
+        )
 
 
 def _append(index: Index, upload: _Upload) -> Response:

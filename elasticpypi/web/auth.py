@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from flask import request
-
-from elasticpypi.auth import Authenticator, Principal
+from elasticpypi.auth import Authenticator
 from elasticpypi.errors import UnavailableError
 from elasticpypi.web.errors import answer_error, refusal
 
@@ -40,9 +38,3 @@ class BasicAuth:
             return response(environ, start_response)
         environ[PRINCIPAL] = principal
         return self._app(environ, start_response)
-
-
-def current_principal() -> Principal:
-    """Return who sends the present request, which is not for an open path."""
-    principal: Principal = request.environ[PRINCIPAL]
-    return principal

@@ -9,20 +9,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
-from flask import request
-from werkzeug.exceptions import ClientDisconnected, HTTPException
+from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import get_input_stream
-
-from elasticpypi.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _MOST_BYTES = 256 * 2**20  # who sends more than that in vain may see a broken pipe
 _CHUNK_BYTES = 64 * 1024
-_JSON_BYTES = 64 * 1024
 _AT_ONCE = 16  # strangers who send slowly hold no more threads than these; the others are answered early
 
 
@@ -45,20 +41,6 @@ class ReadToTheEnd:
             finally:
                 self._turns.release()
         return answer
-
-
-def read_json_object() -> dict[str, Any]:
-    """Return the body of the present request, a JSON object; an empty one where there is no body."""
-    request.max_content_length = _JSON_BYTES
-    try:
-        document = request.get_json() if request.get_data() else {}
-    except (HTTPException, RecursionError) as error:
-        raise InvalidRequestError(
-            f"the body is not a JSON object of at most {_JSON_BYTES} bytes, sent as application/json"
-        ) from error
-    if not isinstance(document, dict):
-        raise InvalidRequestError("the body is not a JSON object")
-    return document
 
 
 def _discard(body: IO[bytes]) -> None:

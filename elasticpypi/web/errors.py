@@ -6,8 +6,8 @@ import json
 import logging
 import re
 
-from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response
 
 from elasticpypi.errors import (
     AlreadyExistsError,
@@ -20,6 +20,7 @@ from elasticpypi.errors import (
     InvalidRequestError,
     InvalidUploadError,
     NotFoundError,
+    QueueError,
     StorageError,
     StorageFullError,
     UnavailableError,
@@ -39,19 +40,13 @@ _STATUS: dict[type[ElasticpypiError], int] = {
     UnavailableError: 503,
 }
 # Their sentences name paths and the like, for whoever runs the index.
-_ABOUT_THIS_MACHINE = (CatalogError, StorageError)
+_ABOUT_THIS_MACHINE = (CatalogError, QueueError, StorageError)
 _NOT_TOLD = {
     500: "something went wrong; the log of the index says what",
     503: "the index cannot do its work now; its log says why",
     507: "the storage of the index is full; tell whoever runs it",
 }
 _log = logging.getLogger(__name__)
-
-
-def answer_errors(app: Flask) -> None:
-    """Make an application answer our errors, and Werkzeug's: as a sentence of plain text, below `/api/` as JSON."""
-    app.register_error_handler(ElasticpypiError, lambda error: answer_error(error, request.path))
-    app.register_error_handler(HTTPException, _answer_http)
 
 
 def answer_error(error: ElasticpypiError, path: str) -> Response:
@@ -81,9 +76,10 @@ def _code(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name.removesuffix("Error")).lower()
 
 
-def _answer_http(error: HTTPException) -> Response:
+def answer_http(error: HTTPException, path: str) -> Response:
+    """Return the answer for one of Werkzeug's errors: as for ours a sentence of plain text, below `/api/` JSON."""
     status, text = error.code or 500, error.description or error.name
-    response = refusal(request.path, status, text, code=error.name.lower().replace(" ", "-"))
+    response = refusal(path, status, text, code=error.name.lower().replace(" ", "-"))
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
             response.headers[name] = value

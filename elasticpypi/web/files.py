@@ -15,7 +15,7 @@ from elasticpypi.config import Permission
 from elasticpypi.errors import UnavailableError
 from elasticpypi.index import FoundFile, Index, LocalFile, SignedURL
 from elasticpypi.names import normalize_name
-from elasticpypi.web.auth import current_principal
+from elasticpypi.web.present import current_principal
 from elasticpypi.web.simple import redirect_within
 
 _CHUNK_BYTES = 64 * 1024  # the server keeps a few of them for each reader that stalls

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
-from flask import Blueprint, Response
+from flask import Blueprint
+from werkzeug.wrappers import Response
 
 from elasticpypi.errors import UnavailableError
 from elasticpypi.index import Index

@@ -9,8 +9,8 @@ from flask import Blueprint, Response, request
 from elasticpypi.config import Permission
 from elasticpypi.index import Index
 from elasticpypi.names import normalize_name
-from elasticpypi.web.auth import current_principal
 from elasticpypi.web.mount import root_url
+from elasticpypi.web.present import current_principal
 
 _SERIAL = "X-PyPI-Last-Serial"  # bandersnatch refuses an answer without it
 

@@ -32,8 +32,8 @@ import elasticpypi
 from elasticpypi.config import Permission
 from elasticpypi.errors import ForbiddenError, UnavailableError
 from elasticpypi.index import Counts, Index
-from elasticpypi.web.auth import current_principal
 from elasticpypi.web.observe import Exchange, Observer
+from elasticpypi.web.present import current_principal
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _OTHER = "other"

@@ -10,6 +10,8 @@ from werkzeug.wsgi import get_host
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+WITHOUT_SLASH = "elasticpypi.without-slash"  # in the environ: the mount point was asked for as a file would be
+
 
 def root_url(environ: WSGIEnvironment, url: str | None) -> str:
     """Return the absolute URL of the index, with its slash: the configured one, else as the client has asked."""

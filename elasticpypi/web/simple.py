@@ -9,8 +9,8 @@ from flask import Blueprint, Response, request
 
 from elasticpypi.config import Permission
 from elasticpypi.names import normalize_name
-from elasticpypi.web.auth import current_principal
 from elasticpypi.web.pages import Answer, Pages
+from elasticpypi.web.present import current_principal
 
 
 def simple_pages(pages: Pages) -> Blueprint:

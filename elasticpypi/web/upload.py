@@ -11,17 +11,18 @@ import io
 from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING, cast
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, request
 from werkzeug.formparser import FormDataParser
+from werkzeug.wrappers import Response
 from werkzeug.wsgi import get_input_stream
 
 from elasticpypi.config import Permission
 from elasticpypi.errors import InvalidUploadError
 from elasticpypi.index import Added, Claim, Incoming, Index
 from elasticpypi.names import parse_filename, parse_key
-from elasticpypi.web.auth import current_principal
 from elasticpypi.web.errors import sentence
 from elasticpypi.web.observe import note_added
+from elasticpypi.web.present import current_principal
 
 if TYPE_CHECKING:
     from werkzeug.datastructures import MultiDict

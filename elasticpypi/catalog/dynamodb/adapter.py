@@ -22,6 +22,8 @@ from elasticpypi.catalog.dynamodb.items import (
     is_file,
     is_live,
     load_body,
+    load_broken_row,
+    load_row,
     load_rows,
     mark,
     named_parts,
@@ -42,6 +44,7 @@ from elasticpypi.names import NormalizedName
 
 _SHARD_KEYS = [shard_key(root_pk(shard)) for shard in range(SHARDS)]
 _COMPLETE_SECONDS = 1.0  # for which an answer about completeness holds that came with the last read
+_MISSING_SECONDS = 2.0  # after which a part that is missing will not come
 _SETTLING_SECONDS = 2.0  # after which every half of a write that was seen is whole
 _LONGEST_WRITE = 60_000_000  # µs: no write takes longer from its number to its end, retries and clocks included
 _PAGE_SECONDS = 30 * 24 * 60 * 60  # after which a page is forgotten, those of former renderers too
@@ -62,12 +65,15 @@ class DynamoDBCatalog:
 
     def entries(self, keys: Sequence[str]) -> list[Entry]:
         places = [place_of(key).row for key in keys]
-        patience = Patience(self._table.busy)
+        patience = Patience(self._table.busy, _MISSING_SECONDS)
         while True:
             found = self._get(places)
-            loaded = self._load([found[place] for place in places if place in found])
-            if loaded is not None:
-                by_key = {entry.key: entry for entry in loaded}
+            rows = [found[place] for place in places if place in found]
+            parts = self._parts(rows)
+            loaded = [load_row(row, parts) for row in rows]
+            if all(loaded) or patience.is_over:
+                entries = [entry or load_broken_row(row) for row, entry in zip(rows, loaded, strict=True)]
+                by_key = {entry.key: entry for entry in entries}
                 return [by_key.get(key) or Entry(key, None) for key in keys]
             patience.wait()
 
@@ -155,10 +161,14 @@ class DynamoDBCatalog:
 
     def known_keys(self, prefix: str = "") -> Iterator[KnownKey]:
         # All of them in memory, which for 100,000 takes 25 MB: a table has no order across its partitions.
+        rows = [row for row in self._table.scan_rows(ROWS) if row["key"]["S"].startswith(prefix)]
+        in_parts = [row for row in rows if "t" in row]  # of which there are few
+        parts = self._parts(in_parts)
+        broken = {row["key"]["S"] for row in in_parts if not all(key in parts for key in named_parts(row, "t"))}
         found = [
-            KnownKey(row["key"]["S"], row["f"]["S"])
-            for row in self._table.scan_rows(ROWS)
-            if row["key"]["S"].startswith(prefix)
+            # One of which a part is missing was read from no object, so that it is read anew.
+            KnownKey(row["key"]["S"], "" if row["key"]["S"] in broken else row["f"]["S"])
+            for row in rows
         ]
         yield from sorted(found, key=lambda known: known.key)  # code points have the order of their UTF-8 bytes
 

@@ -13,12 +13,12 @@ import json
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from elasticpypi.catalog.rows import dump_content, load_content
 from elasticpypi.errors import CatalogError
-from elasticpypi.model import Decisions, Entry, File, Rejection
+from elasticpypi.model import Decisions, Entry, File, Rejection, Status
 from elasticpypi.names import DECISIONS_FILENAME, NormalizedName, parse_key, project_of
 
 Item = dict[str, Any]
@@ -30,6 +30,7 @@ SELF: Key = ("self", "self")
 PROBLEMS = "problems"
 ROWS = "row#"
 _PLAIN = 4096  # characters of content that are not worth compressing
+_BROKEN = "a part of its row in the catalog is missing: run `elasticpypi sync`"
 _TOMBSTONE_SECONDS = 24 * 60 * 60
 
 
@@ -189,18 +190,41 @@ def load_rows(rows: Sequence[Item], parts: Mapping[Key, Item]) -> list[Entry] | 
     """Read rows; None where a part is missing, since somebody has written anew meanwhile."""
     entries = []
     for row in rows:
-        try:
-            content = _load_content(row, parts) if is_live(row) else None
-        except (KeyError, TypeError, ValueError, zlib.error) as error:
-            raise CatalogError(
-                f"the catalog's row of {row.get('key')} cannot be read ({error!r}): remove the table, "
-                "deploy again and run `elasticpypi sync`, which fills it from the storage"
-            ) from error
-        if content is None and is_live(row):
+        entry = load_row(row, parts)
+        if entry is None:
             return None
-        key = row["key"]["S"]
-        entries.append(Entry(key, place_of(key).project, number(row, "g"), row["f"]["S"], content))
+        entries.append(entry)
     return entries
+
+
+def load_row(row: Item, parts: Mapping[Key, Item]) -> Entry | None:
+    """Read a row; None where a part is missing."""
+    try:
+        content = _load_content(row, parts) if is_live(row) else None
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise CatalogError(
+            f"the catalog's row of {row.get('key')} cannot be read ({error!r}): remove the table, "
+            "deploy again and run `elasticpypi sync`, which fills it from the storage"
+        ) from error
+    if content is None and is_live(row):
+        return None
+    return replace(_without_content(row), fingerprint=row["f"]["S"], content=content)
+
+
+def load_broken_row(row: Item) -> Entry:
+    """Return what stands for a row of which a part stays missing: its object is read anew by whoever compares them.
+
+    Until then it is nothing that could be served or that would let anything be served: what has been decided is lost.
+    """
+    entry = _without_content(row)
+    if is_file(row):
+        return replace(entry, content=Rejection(filename_of(entry.key), _BROKEN))
+    return replace(entry, content=Decisions(Status.QUARANTINED, "its decisions cannot be read", problem=_BROKEN))
+
+
+def _without_content(row: Item) -> Entry:
+    key = row["key"]["S"]
+    return Entry(key, place_of(key).project, number(row, "g"))
 
 
 def _load_content(row: Item, parts: Mapping[Key, Item]) -> File | Rejection | Decisions | None:

@@ -6,6 +6,7 @@ Source: Amazon DynamoDB Developer Guide, "Error handling with DynamoDB", "Amazon
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -18,15 +19,18 @@ from elasticpypi.errors import CatalogError
 
 KEYS_PER_READ = 100
 _ITEMS_PER_WRITE = 25
-_PATIENCE_SECONDS = 6.0  # API Gateway waits for 29, and the client repeats by itself before we do
+# API Gateway waits for 29 seconds, and the client repeats by itself before we do: a table that throttles and then
+# never answers is given up after these 6 and the 15 of one call (see `aws`).
+_PATIENCE_SECONDS = 6.0
 _SHORTEST_PAUSE = 0.02  # seconds
 _LONGEST_PAUSE = 0.5
 _CONDITION_FAILED = "ConditionalCheckFailedException"
 _CANCELED = "TransactionCanceledException"
 # What passes by itself, as whole answers and as reasons why a transaction was canceled.
 _THROTTLED = {"ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded"}
-_PASSING = _THROTTLED | {"TransactionConflictException"}
+_PASSING = _THROTTLED | {"TransactionConflictException", "TransactionInProgressException"}
 PASSING_REASONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+_chance = random.SystemRandom()  # a generator in memory is the same in every copy of a snapshot (SnapStart)
 _NO_CREDENTIALS = {
     "ExpiredTokenException",
     "InvalidSignatureException",
@@ -43,11 +47,16 @@ class Patience:
         self._until = time.monotonic() + (_PATIENCE_SECONDS if seconds is None else seconds)
         self._pause = _SHORTEST_PAUSE
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has lasted too long."""
+        return time.monotonic() >= self._until
+
     def wait(self) -> None:
         """Pause; raise CatalogError with the sentence where it has lasted too long."""
-        if time.monotonic() >= self._until:
+        if self.is_over:
             raise CatalogError(self._given_up)
-        time.sleep(random.uniform(0, self._pause))  # noqa: S311  # no secret
+        time.sleep(_chance.uniform(0, self._pause))
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
 
@@ -100,12 +109,19 @@ class Table:
         )
 
     def scan_rows(self, beginning: str) -> Iterator[Item]:
-        """Yield key and fingerprint of every live row in the table whose sort key begins so: it reads all of it."""
+        """Yield key, fingerprint and parts' names of every live row whose sort key begins so: it reads all items."""
         yield from self._pages(
             "scan",
             FilterExpression="begins_with(#sk, :sk) AND attribute_not_exists(#expires)",
-            ProjectionExpression="#key, #f",
-            ExpressionAttributeNames={"#sk": "sk", "#expires": "expires", "#key": "key", "#f": "f"},
+            ProjectionExpression="#pk, #key, #f, #t",
+            ExpressionAttributeNames={
+                "#pk": "pk",
+                "#sk": "sk",
+                "#expires": "expires",
+                "#key": "key",
+                "#f": "f",
+                "#t": "t",
+            },
             ExpressionAttributeValues={":sk": {"S": beginning}},
         )
 
@@ -121,12 +137,13 @@ class Table:
     def transact(self, actions: Sequence[Item]) -> list[str]:
         """Do all actions or none; return nothing where they are done, else a reason (or "None") for each.
 
-        An action is of the form {"Put": {"Item": …}}; the table is added. Whether a repeated request has been carried
-        out already is told by the token that the client adds to it.
+        An action is of the form {"Put": {"Item": …}}; the table is added. Whether a request that is repeated, by
+        the client or by us, has been carried out already is told by its token.
         """
+        token = secrets.token_hex(16)
         named = [{verb: {"TableName": self.name, **action}} for each in actions for verb, action in each.items()]
         try:
-            self._call("transact_write_items", raising=_CANCELED, TransactItems=named)
+            self._call("transact_write_items", raising=_CANCELED, TransactItems=named, ClientRequestToken=token)
         except ClientError as error:
             reasons = [str(reason.get("Code")) for reason in error.response.get("CancellationReasons", [])]
             if len(reasons) != len(actions):
@@ -193,12 +210,17 @@ class Table:
         code = error_code(error)
         if code == "ResourceNotFoundException":
             return CatalogError(
-                f"there is no table {self.name!r} in {self._aws.region}: run `npx sls deploy`, "
-                "or correct 'table' or 'region' in the configuration"
+                f"there is no table {self.name!r} in {self._aws.region}: run `elasticpypi doctor`, which says how "
+                "it is made, or correct 'table' or 'region' in the configuration"
             )
         if code == "AccessDeniedException":
             return CatalogError(
                 f"the credentials do not allow {operation} on the table {self.name!r}: extend their policy"
+            )
+        if code == "ValidationException":
+            return CatalogError(
+                f"the table {self.name!r} does not take {operation}, probably because it has other keys than ours: "
+                "run `elasticpypi doctor`"
             )
         if code in _NO_CREDENTIALS:
             return CatalogError(f"AWS does not accept the credentials ({code}): sign in, or name another 'profile'")

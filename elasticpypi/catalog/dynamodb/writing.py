@@ -36,7 +36,9 @@ from elasticpypi.names import NormalizedName
 # 100 actions of a transaction; it may have 4 MB, of which what is replaced may be a part.
 _ROWS_PER_TRANSACTION = 32
 _BYTES_PER_TRANSACTION = 2 << 20
-_WRITING_SECONDS = 20.0  # for which writers of one project get into each other's way; one at a time comes through
+# For which writers of one project get into each other's way; one at a time comes through. With the 15 seconds of a call
+# that is not answered these are less than the 29 that API Gateway waits.
+_WRITING_SECONDS = 12.0
 _INLINE = "-"  # as `m` of a row: its core metadata has no parts
 _CONDITION_FAILED = "ConditionalCheckFailed"
 _log = logging.getLogger(__name__)
@@ -139,8 +141,20 @@ def _replace(table: Table, project: NormalizedName | None, group: list[_Prepared
                 patience.wait()
         lost += stale
         group = [each for each in group if all(each is not other for other in stale)]
+    if not lost:
+        return []
+    items = table.get_all(each.place.row for each in lost)
+    lost = [each for each in lost if not _is_written(each, items.get(each.place.row))]
     _delete_parts(table, [(part["pk"]["S"], part["sk"]["S"]) for each in lost for part in each.parts])
     return [each.write for each in lost]
+
+
+def _is_written(prepared: _Prepared, item: Item | None) -> bool:
+    """Whether a row is the one that was to be written, although the answer to that write never came.
+
+    Should it be somebody else's who has written the same in the same microsecond, nothing is lost either.
+    """
+    return item is not None and {name: value for name, value in item.items() if name != "v"} == prepared.row
 
 
 def _actions(project: NormalizedName | None, group: Sequence[_Prepared], items: Mapping[Key, Item]) -> list[Item]:

@@ -24,6 +24,7 @@ from elasticpypi.errors import (
     StorageError,
     UnreadableObjectError,
 )
+from elasticpypi.names import RESERVED_PREFIX
 from elasticpypi.storage import NO_HEADERS, SignedPut, StoredObject
 from elasticpypi.storage.s3.signing import Credentials, object_url, sign_url
 
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MAX_KEY_BYTES = 1024
+STAGING_PREFIX = f"{RESERVED_PREFIX}uploads/"  # of keys that go on with the token of an upload, which is a secret
+# Up to so many bytes S3 reads or writes at once, and so many while a client of API Gateway waits (`AWS.s3_writing`).
+_AT_ONCE_BYTES = 8 * 2**20
+_WAITING_BYTES = 512 * 2**20
 _RACES = 5  # attempts at a conditional write that S3 could not decide
 _PARAMETERS = {"Content-Type": "ContentType", "Content-Encoding": "ContentEncoding"}
 _GONE = {"NoSuchKey", "NoSuchUpload", "NotFound", "404"}
@@ -56,6 +61,12 @@ class Bucket:
     def client(self) -> S3Client:
         """What makes the requests."""
         return self._aws.s3
+
+    def client_for(self, size: int) -> S3Client:
+        """Return what makes requests that S3 answers when it has read or written so many bytes."""
+        if size <= _AT_ONCE_BYTES:
+            return self._aws.s3
+        return self._aws.s3_writing if size <= _WAITING_BYTES else self._aws.s3_copying
 
     def check(self) -> None:
         """Make sure that the bucket is there and may be listed: else what is missing in it looks forbidden."""
@@ -94,7 +105,7 @@ class Bucket:
             with self._translated(key, "s3:GetObject"):
                 return self.client.get_object(**parameters)
         except ConflictError as error:
-            raise BusyError(key) from error
+            raise BusyError(name_of(key)) from error
 
     def put(
         self,
@@ -111,7 +122,7 @@ class Bucket:
 
         def write() -> str:
             body.seek(0)
-            written = self.client.put_object(
+            written = self.client_for(size).put_object(
                 Bucket=self.name,
                 Key=key,
                 Body=body,
@@ -126,10 +137,10 @@ class Bucket:
         return self.write_on_condition(key, write)
 
     def copy(self, source: StoredObject, key: str, *, replacing: str | None) -> StoredObject:
-        """Copy an object of at most 5 GB, whose sha256 S3 computes; ConflictError."""
+        """Copy an object of at most 5 GB, whose sha256 S3 computes; ConflictError, and as `source_lost` says."""
 
         def copy() -> str:
-            copied = self.client.copy_object(
+            copied = self.client_for(source.size).copy_object(
                 Bucket=self.name,
                 Key=key,
                 CopySource={"Bucket": self.name, "Key": source.key},
@@ -140,7 +151,27 @@ class Bucket:
             )
             return copied["CopyObjectResult"]["ETag"]
 
-        return self.write_on_condition(key, copy)
+        try:
+            return self.write_on_condition(key, copy)
+        except ConflictError as error:
+            raise self.source_lost(source, key, replacing=replacing) or error from error
+
+    def source_lost(self, source: StoredObject, key: str, *, replacing: str | None) -> ElasticpypiError | None:
+        """Return what has become of the source of a copy that was refused; None where that was due to the target.
+
+        S3 gives the same answers for both. Where both have changed it is the target: somebody else has published.
+        """
+        try:
+            present = etag_of(self.head(key).fingerprint)
+        except ObjectMissingError:
+            present = None
+        if present != (None if replacing is None else etag_of(replacing)):
+            return None
+        try:
+            found = self.head(source.key)
+        except ObjectMissingError:
+            return ObjectMissingError(name_of(source.key))
+        return None if etag_of(found.fingerprint) == etag_of(source.fingerprint) else BusyError(name_of(source.key))
 
     def write_on_condition(self, key: str, write: Callable[[], str]) -> StoredObject:
         """Let `write`, which returns the ETag, write an object; return it as it lies there. ConflictError."""
@@ -186,10 +217,12 @@ class Bucket:
             paginator = self.client.get_paginator(operation)  # type: ignore[call-overload]
             yield from paginator.paginate(Bucket=self.name, **parameters)
 
-    def ask(self, operation: str, key: str, *, permission: str = "s3:PutObject", **parameters: Any) -> Any:
-        """Make another request about a key; ObjectMissingError."""
+    def ask(
+        self, operation: str, key: str, *, permission: str = "s3:PutObject", size: int = 0, **parameters: Any
+    ) -> Any:
+        """Make another request about a key, for which S3 reads or writes so many bytes; ObjectMissingError."""
         with self._translated(key, permission):
-            return getattr(self.client, operation)(Bucket=self.name, Key=key, **parameters)
+            return getattr(self.client_for(size), operation)(Bucket=self.name, Key=key, **parameters)
 
     def sign_get(self, key: str, *, at: datetime, valid_seconds: int) -> str:
         """Return a URL for the bytes; no request."""
@@ -235,27 +268,38 @@ class Bucket:
 
     def _translate(self, error: ClientError, key: str, permission: str) -> ElasticpypiError:
         code, status = error_code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        named = name_of(key)
         if code == "NoSuchBucket":
             return self._no_bucket()
         if code in _GONE or (status == 404 and not code):
-            return ObjectMissingError(key)
+            return ObjectMissingError(named)
         if code in _RACE:
-            return _RaceError(key)
+            return _RaceError(named)
         if status == 412:
-            return ConflictError(key)
+            return ConflictError(named)
         if status == 416:
-            return BusyError(key)  # it was longer when it was looked at
+            return BusyError(named)  # it was longer when it was looked at
         if code == "InvalidObjectState":
-            return UnreadableObjectError(key, "it lies in an archive of S3; restore it from there")
+            return UnreadableObjectError(named, "it lies in an archive of S3; restore it from there")
+        return self._refusal(code, status, key, permission)
+
+    def _refusal(self, code: str, status: int, key: str, permission: str) -> StorageError:
         if code in _CREDENTIALS:
             return StorageError(f"S3 does not accept the credentials ({code}): renew them, and look at the clock")
+        if status >= 500 or code in ("SlowDown", "RequestTimeout", "Throttling"):
+            return StorageError(f"S3 has no time or is out of order ({code}); try again in a moment")
+        if status in (400, 403) and permission == "s3:GetObject" and not key.startswith(RESERVED_PREFIX):
+            self.check()  # which raises where it is not about this object alone
+            return UnreadableObjectError(
+                key,
+                f"S3 refuses it ({code}), but not the bucket: allow s3:GetObject and kms:Decrypt, or write it again "
+                "without a key or an owner of its own",
+            )
         if status == 403:
             return StorageError(
                 f"S3 refuses access to the bucket {self.name!r}: allow {permission}, "
                 "and s3:ListBucket, without which what is missing looks forbidden"
             )
-        if status >= 500 or code in ("SlowDown", "RequestTimeout", "Throttling"):
-            return StorageError(f"S3 has no time or is out of order ({code}); try again in a moment")
         return StorageError(
             f"S3 refuses a request to the bucket {self.name!r} ({code}): check credentials, bucket and region"
         )
@@ -272,6 +316,11 @@ def is_key(key: str) -> bool:
         return len(key.encode()) <= MAX_KEY_BYTES
     except UnicodeEncodeError:
         return False
+
+
+def name_of(key: str) -> str:
+    """Return what errors call an object."""
+    return "the upload" if key.startswith(STAGING_PREFIX) else key
 
 
 def make_fingerprint(etag: str, last_modified: datetime) -> str:

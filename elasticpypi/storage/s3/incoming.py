@@ -35,7 +35,7 @@ class Limits:
 
     single_bytes: int = 5 * 2**30  # of one request that writes or copies
     part_bytes: int = 64 * 2**20
-    copied_part_bytes: int = 512 * 2**20
+    copied_part_bytes: int = 128 * 2**20  # copied in seconds
 
 
 class Draft:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
-from elasticpypi.errors import ObjectMissingError, StorageError
+from elasticpypi.errors import ConflictError, ObjectMissingError, StorageError
 from elasticpypi.storage import SignedPut, StoredObject
 from elasticpypi.storage.s3.bucket import Bucket, condition, etag_of
 
@@ -65,9 +65,9 @@ def _list_parts(bucket: Bucket, key: str, upload_id: str) -> Iterator[Part]:
             yield Part(part["PartNumber"], part["Size"], part["ETag"])
 
 
-def begin_upload(bucket: Bucket, key: str, **headers: str) -> str:
+def begin_upload(bucket: Bucket, key: str) -> str:
     """Begin a multipart upload and return its id."""
-    upload_id: str = bucket.ask("create_multipart_upload", key, **headers)["UploadId"]
+    upload_id: str = bucket.ask("create_multipart_upload", key)["UploadId"]
     return upload_id
 
 
@@ -79,7 +79,8 @@ def abort_upload(bucket: Bucket, key: str, upload_id: str) -> None:
 
 def complete_upload(bucket: Bucket, upload: Upload) -> None:
     """Make an object of the parts that have come; ObjectMissingError where somebody else has just done so."""
-    bucket.ask("complete_multipart_upload", upload.key, UploadId=upload.id, MultipartUpload=_listed(upload.parts))
+    parts = _listed(upload.parts)
+    bucket.ask("complete_multipart_upload", upload.key, size=upload.size, UploadId=upload.id, MultipartUpload=parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +127,16 @@ def send_in_parts(
         stream.seek(0)
         for number, _, size in division.parts():
             body = io.BytesIO(stream.read(size))
-            sent = bucket.ask("upload_part", key, UploadId=upload_id, PartNumber=number, Body=body)
+            sent = bucket.ask("upload_part", key, size=division.size, UploadId=upload_id, PartNumber=number, Body=body)
             yield Part(number, size, sent["ETag"])
 
-    return _write(bucket, key, send, replacing=replacing)
+    return _write(bucket, key, send, size=division.size, replacing=replacing)
 
 
 def copy_in_parts(
     bucket: Bucket, source: StoredObject, key: str, division: Division, *, replacing: str | None
 ) -> StoredObject:
-    """Copy an object of any size; ConflictError."""
+    """Copy an object of any size; ConflictError, and as `Bucket.source_lost` says."""
 
     def copy(upload_id: str) -> Iterator[Part]:
         def copy_part(part: tuple[int, int, int]) -> Part:
@@ -143,6 +144,7 @@ def copy_in_parts(
             copied = bucket.ask(
                 "upload_part_copy",
                 key,
+                size=source.size,
                 UploadId=upload_id,
                 PartNumber=number,
                 CopySource={"Bucket": bucket.name, "Key": source.key},
@@ -154,22 +156,31 @@ def copy_in_parts(
         with ThreadPoolExecutor(_COPYING) as pool:
             yield from pool.map(copy_part, division.parts())
 
-    return _write(bucket, key, copy, replacing=replacing)
+    try:
+        return _write(bucket, key, copy, size=source.size, replacing=replacing)
+    except (ConflictError, ObjectMissingError) as error:
+        raise bucket.source_lost(source, key, replacing=replacing) or ConflictError(key) from error
 
 
-def _write(bucket: Bucket, key: str, bring: Callable[[str], Iterator[Part]], *, replacing: str | None) -> StoredObject:
+def _write(
+    bucket: Bucket, key: str, bring: Callable[[str], Iterator[Part]], *, size: int, replacing: str | None
+) -> StoredObject:
     upload_id = begin_upload(bucket, key)
     with _aborted_on_error(bucket, key, upload_id):
         parts = tuple(bring(upload_id))
 
         def complete() -> str:
-            etag: str = bucket.client.complete_multipart_upload(
-                Bucket=bucket.name,
-                Key=key,
-                UploadId=upload_id,
-                MultipartUpload=_listed(parts),
-                **condition(replacing),
-            ).get("ETag", "")
+            etag: str = (
+                bucket.client_for(size)
+                .complete_multipart_upload(
+                    Bucket=bucket.name,
+                    Key=key,
+                    UploadId=upload_id,
+                    MultipartUpload=_listed(parts),
+                    **condition(replacing),
+                )
+                .get("ETag", "")
+            )
             return etag
 
         return bucket.write_on_condition(key, complete)

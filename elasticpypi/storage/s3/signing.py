@@ -17,6 +17,15 @@ from urllib.parse import quote, urlsplit
 from elasticpypi.storage import NO_HEADERS
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
+# What hosts end in where regions begin so, in AWS's partitions (botocore/data/partitions.json, which a test compares).
+_DOMAINS = {
+    "cn-": "amazonaws.com.cn",
+    "eu-isoe-": "cloud.adc-e.uk",
+    "eusc-": "amazonaws.eu",
+    "us-iso-": "c2s.ic.gov",
+    "us-isob-": "sc2s.sgov.gov",
+    "us-isof-": "csp.hci.ic.gov",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +42,14 @@ def object_url(bucket: str, key: str, *, region: str, endpoint: str | None) -> s
     path = quote(key, safe="/-_.~")
     if endpoint is not None:
         return f"{endpoint.rstrip('/')}/{bucket}/{path}"
-    host = f"s3.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
+    host = f"s3.{region}.{_domain(region)}"
     if "." in bucket:  # of which no certificate knows the host
         return f"https://{host}/{bucket}/{path}"
     return f"https://{bucket}.{host}/{path}"
+
+
+def _domain(region: str) -> str:
+    return next((domain for beginning, domain in _DOMAINS.items() if region.startswith(beginning)), "amazonaws.com")
 
 
 def sign_url(

@@ -21,14 +21,13 @@ from elasticpypi.aws import AWS
 from elasticpypi.errors import ConflictError, ObjectMissingError, StorageError, UnreadableObjectError
 from elasticpypi.names import RESERVED_PREFIX
 from elasticpypi.storage import NO_HEADERS, Document, SignedURL, Slot, StoredObject
-from elasticpypi.storage.s3.bucket import Bucket, is_key, make_fingerprint, modified_at
+from elasticpypi.storage.s3.bucket import STAGING_PREFIX, Bucket, is_key, make_fingerprint, modified_at
 from elasticpypi.storage.s3.incoming import Draft, Limits, Staged, drop_staged, find_staged, open_draft
 from elasticpypi.storage.s3.multipart import abort_upload, begin_upload, divide, find_upload, sign_missing
 from elasticpypi.storage.s3.reading import ObjectReader
 
-_UPLOADS = f"{RESERVED_PREFIX}uploads/"
 # What `notes` leaves out, whole directories of it without reading through them.
-_PASSING = (_UPLOADS, f"{RESERVED_PREFIX}pages/", f"{RESERVED_PREFIX}watch-probe/")
+_PASSING = (STAGING_PREFIX, f"{RESERVED_PREFIX}pages/", f"{RESERVED_PREFIX}watch-probe/")
 _PASSING_KEYS = {f"{RESERVED_PREFIX}lock", f"{RESERVED_PREFIX}backup.json"}
 _LAST = "~"  # comes after every character that our own keys are made of
 _ABANDONED = timedelta(hours=24)
@@ -142,11 +141,11 @@ class S3Storage:
         """Remove what was staged and never finished; a lifecycle rule of the bucket does so too."""
         limit = self._clock() - _ABANDONED
         permission = "s3:ListBucketMultipartUploads"
-        for page in self._bucket.pages("list_multipart_uploads", permission=permission, Prefix=_UPLOADS):
+        for page in self._bucket.pages("list_multipart_uploads", permission=permission, Prefix=STAGING_PREFIX):
             for upload in page.get("Uploads", ()):
                 if upload["Initiated"] < limit:
                     abort_upload(self._bucket, upload["Key"], upload["UploadId"])
-        for obj in self._bucket.list(_UPLOADS):
+        for obj in self._bucket.list(STAGING_PREFIX):
             if modified_at(obj.fingerprint) < limit:
                 self._bucket.delete(obj.key)
 
@@ -196,7 +195,7 @@ class S3Storage:
 
 
 def _staging_key(token: str) -> str:
-    return f"{_UPLOADS}{token}"
+    return f"{STAGING_PREFIX}{token}"
 
 
 def _now() -> datetime:
