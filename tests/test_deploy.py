@@ -475,7 +475,11 @@ def test_a_deployment_is_repeated_changed_removed_and_taken_over(tmp_path: Path,
 
     taken = deploy(project.configure(take_over=True), tmp_path / "taken")
     assert "Bucket" not in taken.template["Resources"]
-    variables = {**cloud.environment, "ELASTICPYPI_CONFIG": str(project.directory / "elasticpypi" / "config.json")}
+    variables = {
+        **cloud.environment,
+        "ELASTICPYPI_CONFIG": str(project.directory / "elasticpypi" / "config.json"),
+        "ELASTICPYPI_URL": "http://127.0.0.1:9/",  # nobody answers there, nor at the address of the stack
+    }
     fixed = run_command("doctor", "--fix", home=tmp_path / "home", extra=variables)
     notified = s3.get_bucket_notification_configuration(Bucket=first.bucket)["QueueConfigurations"]
     arn = f"arn:aws:sqs:{REGION}:123456789012:{taken.name}-events"
