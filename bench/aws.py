@@ -137,7 +137,7 @@ packages as pip installs them, with valid bytecode, and then answers without a c
 {_table(head, rows)}
 
 What an indexer's start is made of, roughly: two fifths is importing botocore with urllib3 and all that these import, a
-quarter our own modules (half of it making dataclasses), a seventh the two clients, a tenth the interpreter, the rest
+quarter our own modules (half of it making dataclasses), a seventh the two clients, a tenth the interpreter, the rest is
 other modules and the calls. Half of the first reference is out of reach without another client than botocore's.
 """
 
