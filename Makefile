@@ -20,11 +20,11 @@ serve: .venv/installed
 	@exec $(RUN) elasticpypi serve --host "$(HOST)" --port "$(PORT)" --data "$(DATA)"
 
 test: lint .peers/installed .venv/system-packages node_modules/.installed
-	$(RUN) pytest -m "not heavy" -n 2
+	$(RUN) pytest -m "not heavy" -n 3
 
-# Gigabytes and measurements: one at a time, so that they do not disturb each other.
+# Gigabytes, minutes and measurements of memory; a module's tests one after the other.
 test-heavy: .venv/installed-tests .peers/installed .venv/system-packages node_modules/.installed
-	$(RUN) pytest -m heavy
+	$(RUN) pytest -m heavy -n 2 --dist loadfile
 
 lint: .venv/installed-tests
 	$(RUN) ruff check

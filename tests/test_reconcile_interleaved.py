@@ -326,7 +326,11 @@ def table_maker(cloud: Cloud) -> Callable[[], Catalog]:
     return lambda: DynamoDBCatalog(cloud.aws, cloud.make_table())
 
 
-ON_AWS = [pytest.param(open_mixed, id="dynamodb", marks=pytest.mark.heavy), pytest.param(open_aws, id="aws")]
+# Each takes seconds where a directory takes milliseconds.
+ON_AWS = [
+    pytest.param(open_mixed, id="dynamodb", marks=pytest.mark.heavy),
+    pytest.param(open_aws, id="aws", marks=pytest.mark.heavy),
+]
 ADAPTERS = [pytest.param(open_local, id="local"), *ON_AWS]
 
 

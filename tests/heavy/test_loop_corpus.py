@@ -8,9 +8,7 @@ import pytest
 
 from tests.clients import Desk, account
 from tests.deployed import Deployment
-from tests.loop import running_on_aws
-from tests.running import run_command
-from tests.test_corpus import (
+from tests.heavy.test_corpus import (
     check_pages,
     download_corpus,
     install_with_pip,
@@ -19,6 +17,8 @@ from tests.test_corpus import (
     twine_takes,
     upload,
 )
+from tests.loop import running_on_aws
+from tests.running import run_command
 
 _FITS = 4 * 2**20  # bytes, through API Gateway
 

@@ -26,7 +26,7 @@ from urllib3.util import Retry
 from tests.clients import UPLOADERS, Account, Desk, account, core_metadata_of, facts_of, facts_on, wait_until
 from tests.running import run_command, serving
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parent.parent.parent
 CACHE = REPOSITORY / ".cache" / "corpus"
 REQUIREMENTS = ("requirements.txt", "requirements-local.txt", "test-requirements.txt")
 FORMS = (ACCEPT_JSON_ONLY, ACCEPT_HTML_ONLY)
@@ -165,6 +165,7 @@ def all_pages(index: Account, projects: Iterable[str]) -> dict[tuple[str, str], 
     }
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(900)  # the first time, all of the corpus has to be downloaded
 def test_the_corpus_is_published_and_installed_and_survives_the_loss_of_the_catalog(tmp_path: Path) -> None:
     pins = read_pins()
@@ -190,7 +191,7 @@ def test_the_corpus_is_published_and_installed_and_survives_the_loss_of_the_cata
         file.unlink()
     rebuilt = run_command("sync", "--data", data, home=home)
     assert rebuilt.returncode == 0, rebuilt.stderr
-    assert rebuilt.stderr == ""
+    assert [line for line in rebuilt.stderr.splitlines() if " files so far, " not in line] == []
     assert f"0 unchanged, {len(corpus)} added, 0 changed, 0 removed" in rebuilt.stdout
     with serving(data, home=home) as server:
         assert all_pages(account(server), files_of) == before

@@ -13,7 +13,8 @@ from tests.dists import make_wheel
 from tests.loop import IndexOnAws, running_on_aws
 from tests.running import wait_for
 
-pytestmark = pytest.mark.timeout(300)  # seconds: clients of AWS try again and again
+# The timeout in seconds: clients of AWS try again and again.
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
 GATEWAY_SECONDS = 12.0  # so that a test of it need not wait for 29
 
 
