@@ -207,13 +207,14 @@ def test_no_password_is_printed_or_kept(home: Path, data: Path, tmp_path: Path) 
 
 
 @contextmanager
-def serving_wheels(tmp_path: Path, *, stuck: bool = False) -> Iterator[str]:
-    """Serve an index of three wheels; if it is stuck, the last of them comes only when the context ends."""
+def serving_wheels(tmp_path: Path, *, stuck: threading.Event | None = None) -> Iterator[str]:
+    """Serve an index of three wheels; the last sets `stuck` when it is asked for, and comes when the context ends."""
     go_on = threading.Event()
     wheels = [make_wheel(tmp_path / "pool", version=f"{version}.0") for version in (1, 2, 3)]
 
     def wait() -> Answer:
-        if stuck:
+        if stuck is not None:
+            stuck.set()
             go_on.wait(60)
         return Answer(wheels[2].read_bytes())
 
@@ -235,7 +236,8 @@ def test_an_interrupted_import_goes_on_where_it_was(
 ) -> None:
     command = ["import", "index", "URL", "acme", "--data", str(data)]
     first, second, third = (f"acme-{version}.0-py3-none-any.whl" for version in (1, 2, 3))
-    with serving_wheels(tmp_path, stuck=True) as command[2]:
+    stuck = threading.Event()
+    with serving_wheels(tmp_path, stuck=stuck) as command[2]:
         process = subprocess.Popen(
             [sys.executable, "-m", "elasticpypi", *command],
             env=bare_environment(home),
@@ -244,7 +246,7 @@ def test_an_interrupted_import_goes_on_where_it_was(
             text=True,
         )
         try:
-            wait_for(lambda: len(files_in(data)) == 2)
+            assert stuck.wait(60)  # by then the second is not only there, but done
         finally:
             process.send_signal(number)
             said, _ = process.communicate(timeout=60)
