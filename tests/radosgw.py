@@ -86,8 +86,9 @@ class Gateway:
             for name, value in self.environment.items():
                 patch.setenv(name, value)
             aws = AWS(region=REGION)
-            assert aws.s3.meta.endpoint_url == self.url
-            aws.s3.meta.events.register("before-call.s3.PutObject", _without_quotes)
+            for client in (aws.s3, aws.s3_writing, aws.s3_copying):  # made while the variables are set
+                assert client.meta.endpoint_url == self.url
+                client.meta.events.register("before-call.s3.PutObject", _without_quotes)
             return aws
 
 

@@ -248,7 +248,8 @@ def count_bytes(self, amt=None):
 def count_requests(**_):
     requests[0] += 1
 StreamingBody.read = count_bytes
-aws.s3.meta.events.register("before-call", count_requests)
+for client in (aws.s3, aws.s3_writing, aws.s3_copying):
+    client.meta.events.register("before-call", count_requests)
 
 def note():
     kb = int(re.search(r"VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())[1])
