@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.aws import Cloud, running_cloud
+from tests.clients import Desk
 from tests.deployed import Deployment, deployed
 from tests.running import RunningServer, serving
 from tests.site import Site, open_cloud_site, open_site
@@ -65,3 +67,15 @@ def deployment(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """What one `sls deploy` has made, a REST API, for all tests that do not change it: it takes half a minute."""
     with deployed(cloud, tmp_path_factory.mktemp("deployed")) as made:
         yield made
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """An empty home for real clients."""
+    return Desk(tmp_path)
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """The name of a project that no other test uses."""
+    return f"acme-{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]}"

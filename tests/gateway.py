@@ -25,6 +25,7 @@ import sys
 import threading
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -249,7 +250,7 @@ def _lower(headers: Headers) -> Headers:
 # Gateways ------------------------------------------------------------------------------------------------------------
 
 
-class _Gateway:
+class _Gateway(ABC):
     """A server on loopback in front of a handler, until the context ends."""
 
     prefix = ""  # of every path
@@ -316,14 +317,17 @@ class _Gateway:
             body = base64.b64decode(body, validate=True)
         return Answer(document["statusCode"], self.read_headers(document), body)
 
+    @abstractmethod
     def make_event(self, request: Request) -> dict[str, Any]:
-        raise NotImplementedError
+        """Return the event that a request becomes."""
 
+    @abstractmethod
     def read_headers(self, document: Mapping[str, Any]) -> Headers:
-        raise NotImplementedError
+        """Return the headers that go to the client."""
 
+    @abstractmethod
     def fail(self, kind: str, message: str | None = None) -> Answer:
-        raise NotImplementedError
+        """Return what the gateway says where it fails by itself."""
 
 
 class RestGateway(_Gateway):

@@ -29,7 +29,7 @@ from tests.aws_events import failed_messages
 from tests.deployed import Call, Deployment, Worker, sqs_record
 from tests.gateway import HttpGateway, RestGateway, read_gateway_responses
 from tests.policies import is_allowed
-from tests.running import JSON, upload_form, wait_for
+from tests.running import JSON, read_listing, upload_form, wait_for
 
 _BATCH = 50  # as in serverless.yml
 _RECEIVED_AT_ONCE = 10
@@ -259,11 +259,7 @@ class IndexOnAws:
 
     def listing(self, project: str) -> dict[str, str] | None:
         """Return what a project's page lists, filename to sha256; None where there is no such project."""
-        response = self.fetch(f"/simple/{project}/")
-        if response.status_code == 404:
-            return None
-        assert response.status_code == 200, (response.status_code, response.text)
-        return {file["filename"]: file["hashes"]["sha256"] for file in response.json()["files"]}
+        return read_listing(self.fetch(f"/simple/{project}/"))
 
     def logs(self) -> str:
         """Return what the functions have printed."""

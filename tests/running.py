@@ -127,11 +127,7 @@ class RunningServer:
 
     def listing(self, project: str) -> dict[str, str] | None:
         """Return what a project's page lists, filename to sha256; None where there is no such project."""
-        response = self.fetch(f"/simple/{project}/")
-        if response.status_code == 404:
-            return None
-        assert response.status_code == 200, (response.status_code, response.text)
-        return {file["filename"]: file["hashes"]["sha256"] for file in response.json()["files"]}
+        return read_listing(self.fetch(f"/simple/{project}/"))
 
     def projects(self) -> list[str]:
         response = self.fetch("/simple/")
@@ -152,6 +148,14 @@ class RunningServer:
         """Send a signal and return the exit code."""
         self.process.send_signal(number)
         return self.process.wait(_STOP_SECONDS)
+
+
+def read_listing(response: requests.Response) -> dict[str, str] | None:
+    """Return what a project's page lists, filename to sha256; None where it says that there is no such project."""
+    if response.status_code == 404:
+        return None
+    assert response.status_code == 200, (response.status_code, response.text)
+    return {file["filename"]: file["hashes"]["sha256"] for file in response.json()["files"]}
 
 
 def upload_form(filename: str) -> dict[str, str]:

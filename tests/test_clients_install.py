@@ -151,11 +151,6 @@ def shop_below_prefix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Acco
         yield index
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
-
-
 @pytest.mark.parametrize("client", INSTALLERS)
 def test_the_best_release_of_each_project_is_installed(shop: Account, desk: Desk, client: str) -> None:
     outcome = INSTALLERS[client](desk, shop, *ASKED_FOR)

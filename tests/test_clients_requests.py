@@ -86,11 +86,6 @@ def shop_on_aws(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
-
-
-@pytest.fixture
 def recorder(shop: Server) -> Iterator[Recorder]:
     with recording(shop.url) as recorder:
         yield recorder

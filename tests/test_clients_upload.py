@@ -52,17 +52,6 @@ def shop_on_aws(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory
         yield running
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
-
-
-@pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    """The name of a project that no other test uses."""
-    return f"acme-{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]}"
-
-
 def sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 

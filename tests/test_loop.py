@@ -33,17 +33,6 @@ def http_index(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory)
         yield running
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
-
-
-@pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    """The name of a project that no other test uses."""
-    return f"acme-{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]}"
-
-
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
