@@ -65,6 +65,10 @@ class StorageError(UnavailableError):
     """The storage failed."""
 
 
+class OutputError(UnavailableError):
+    """What the index is written to as files failed."""
+
+
 class QueueError(UnavailableError):
     """The queue takes no work."""
 
