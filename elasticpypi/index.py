@@ -215,6 +215,10 @@ class Index:
             raise BusyError(found.key)  # the file was replaced after it was found
         return body
 
+    def description(self, key: str) -> bytes | None:
+        """Return the core metadata kept under a key, announced or not: an sdist's may be what describes a release."""
+        return self._catalog.core_metadata(key)
+
     def receive(self) -> AbstractContextManager[Incoming]:
         """Begin an upload; what is not added before the context ends leaves no trace."""
         return self._storage.receive()
@@ -489,6 +493,8 @@ def open_index(settings: Settings, *, data: Path, may_create: bool = True) -> In
     """
     if settings.bucket is not None and settings.table is not None:
         return _open_on_aws(settings, bucket=settings.bucket, table=settings.table)
+    if settings.bucket is not None and settings.output_bucket is not None:
+        return _open_without_table(settings, bucket=settings.bucket, output_bucket=settings.output_bucket)
     return _open_in_directory(settings, data, may_create=may_create)
 
 
@@ -498,6 +504,17 @@ def _open_on_aws(settings: Settings, *, bucket: str, table: str) -> Index:
     from elasticpypi.storage.s3 import S3Storage
 
     return Index(DynamoDBCatalog(aws, table), S3Storage(aws, bucket), overwrite=settings.overwrite)
+
+
+def _open_without_table(settings: Settings, *, bucket: str, output_bucket: str) -> Index:
+    """Open an index that is deployed as static files alone: the bucket of the files is read, the other one written."""
+    aws = connect_aws(settings)
+    from elasticpypi.catalog.documents import DocumentsCatalog
+    from elasticpypi.storage.s3 import S3Storage
+    from elasticpypi.storage.s3.documents import S3Documents
+
+    catalog = DocumentsCatalog(S3Documents(aws, output_bucket))
+    return Index(catalog, S3Storage(aws, bucket), overwrite=settings.overwrite)
 
 
 def connect_aws(settings: Settings) -> AWS:

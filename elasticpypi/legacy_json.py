@@ -1,6 +1,8 @@
 """The legacy JSON API: a project, or one release of it, with its core metadata.
 
-Specification: PyPI's documentation, "JSON API", and the core metadata specification. bandersnatch mirrors by it. Pure.
+Specification: PyPI's documentation, "JSON API", and the core metadata specification. bandersnatch mirrors by it.
+
+All of it is made of what a page of the simple API has of the files, so that both say the same. Pure.
 """
 
 from __future__ import annotations
@@ -10,17 +12,17 @@ import email.parser
 import email.policy
 import json
 import re
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from packaging.version import Version
 
+from elasticpypi import simple
 from elasticpypi.errors import NotFoundError
-from elasticpypi.model import File, ListedFile, ProjectSnapshot, Status, format_time
-from elasticpypi.names import Kind, parse_version
-from elasticpypi.simple import file_url
+from elasticpypi.model import File, ProjectSnapshot
+from elasticpypi.names import NormalizedName, parse_version
 
-_PACKAGE_TYPES = {Kind.WHEEL: "bdist_wheel", Kind.SDIST: "sdist", Kind.EGG: "bdist_egg"}
 # Key of `info` -> field of the core metadata, of those that stand there once.
 _TEXTS = {
     "author": "Author",
@@ -43,6 +45,44 @@ _LISTS = {
     "provides_extra": "Provides-Extra",
     "requires_dist": "Requires-Dist",
 }
+_NOTHING: Mapping[str, Any] = {
+    **dict.fromkeys((*_TEXTS, *_LISTS, "platform", "project_urls")),
+    "classifiers": [],
+    "description": "",
+}
+_SAME_FOR_ALL: Mapping[str, Any] = {
+    "bugtrack_url": None,
+    "docs_url": None,
+    "downloads": {"last_day": -1, "last_month": -1, "last_week": -1},
+}
+_encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+
+
+class Described(Protocol):
+    """A file of a release."""
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """The file as a page of the simple API has it in JSON."""
+
+    @property
+    def version(self) -> str:
+        """The version, normalised (PEP 440)."""
+
+    @property
+    def requires_dist(self) -> Sequence[str] | None:
+        """What a list says that it requires, for whom there is no core metadata; None where nobody says so."""
+
+
+_F = TypeVar("_F", bound=Described)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    document: Mapping[str, Any]
+    version: str
+    file: File
+    requires_dist: Sequence[str] | None = None
 
 
 def render(
@@ -50,75 +90,179 @@ def render(
 ) -> bytes:
     """Render the release that is `asked` for, or (None) the project: its latest release and all the files.
 
-    The latest is the highest final version that is not yanked, else the highest one. `core_metadata` returns what is
-    kept under a key. `root` is the absolute URL of the index, with its slash: clients of this API resolve no relative
-    ones. Raise NotFoundError where there is no such release; a project without files has no latest one, and is shown.
+    `core_metadata` returns what is kept under a key. `root` is the absolute URL of the index, with its slash: clients
+    of this API resolve no relative ones. Raise NotFoundError where there is no such release; a project without files
+    has no latest one, and is shown.
     """
-    listing = [] if project.decisions.status is Status.QUARANTINED else project.listing()
-    version = _latest_version(listing) if asked is None else _find_version(listing, asked)
+    releases = group(_list(project, root))
+    version = latest_version(releases) if asked is None else _find_version(releases, asked)
     if asked is not None and version is None:
         raise NotFoundError(f"the project {project.name!r} has no release {asked!r}")
-    here = [item for item in listing if item.file.version == version]
-    key = _described_by(project, here)
-    document: dict[str, Any] = {
-        "info": _info(project, version, None if key is None else core_metadata(key), here, root),
-        "last_serial": project.revision,
-        "urls": [_file(project, item, root) for item in here],
-        "vulnerabilities": [],
-    }
-    if asked is None:
-        releases: dict[str, list[dict[str, Any]]] = {}
-        for item in listing:
-            releases.setdefault(item.file.version, []).append(_file(project, item, root))
-        document["releases"] = releases
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode()
+    here = [] if version is None else releases[version]
+    described = find_described(here)
+    body = None if described is None else core_metadata(_key(project, described.file))
+    info = describe_release(project.name, version, here, body) | describe_links(f"{root}simple/{project.name}/")
+    if asked is not None:
+        return render_release(info, _render_listed(here))
+    listed = {version: _render_listed(files) for version, files in releases.items()}
+    return render_project(info, project.revision, listed)
 
 
-def _latest_version(listing: list[ListedFile]) -> str | None:
-    versions = [item.file.version for item in listing]
-    offered = [item.file.version for item in listing if item.yanked is False]
-    final = [version for version in offered if not Version(version).is_prerelease]
-    return max(final or offered or versions, key=Version, default=None)
+def _list(project: ProjectSnapshot, root: str) -> list[_Listed]:
+    urls = (
+        (item, simple.file_url(project.name, item.file.filename, base=root)) for item in simple.listed_files(project)
+    )
+    return [_Listed(simple.describe_file(item, url), item.file.version, item.file) for item, url in urls]
 
 
-def _find_version(listing: list[ListedFile], asked: str) -> str | None:
+def _key(project: ProjectSnapshot, file: File) -> str:
+    return next(entry.key for entry in project.entries if entry.content is file)
+
+
+def _render_listed(files: Iterable[_Listed]) -> str:
+    return render_files((file.document, file.document["url"]) for file in files)
+
+
+def group(files: Iterable[_F]) -> dict[str, list[_F]]:
+    """Return the files of each release, in the order in which they come, which is by version."""
+    releases: dict[str, list[_F]] = {}
+    for file in files:
+        releases.setdefault(file.version, []).append(file)
+    return releases
+
+
+def latest_version(releases: Mapping[str, Sequence[Described]]) -> str | None:
+    """Return the highest final version of which not all is yanked, else the highest one; None where there is none.
+
+    The releases come by version, as `group` has them.
+    """
+    offered = [version for version, files in releases.items() if any(_yanked(file) is False for file in files)]
+    final = next((version for version in reversed(offered) if not Version(version).is_prerelease), None)
+    return final or next(reversed(offered or [*releases]), None)
+
+
+def _yanked(file: Described) -> bool | str:
+    yanked: bool | str = file.document.get("yanked", False)
+    return yanked
+
+
+def _find_version(releases: Mapping[str, Sequence[Described]], asked: str) -> str | None:
     """Return a version as it is listed, however it was spelled."""
     wanted = parse_version(asked)
-    versions = dict.fromkeys(item.file.version for item in listing)
-    return None if wanted is None else next((version for version in versions if Version(version) == wanted), None)
+    return None if wanted is None else next((version for version in releases if Version(version) == wanted), None)
 
 
-def _described_by(project: ProjectSnapshot, here: list[ListedFile]) -> str | None:
-    """Return the key of the file whose core metadata describes a release: a wheel, else an sdist."""
-    order = (Kind.WHEEL, Kind.SDIST)
-    files = [item.file for item in here if item.file.kind in order]
-    best = min(files, key=lambda file: order.index(file.kind), default=None)
-    return next((entry.key for entry in project.entries if best is not None and entry.content is best), None)
+def find_described(files: Sequence[_F]) -> _F | None:
+    """Return the file whose core metadata describes a release: a wheel, else an sdist."""
+    for wanted in ("bdist_wheel", "sdist"):
+        for file in files:
+            if _package_type(file.document["filename"]) == wanted:
+                return file
+    return None
 
 
-def _info(
-    project: ProjectSnapshot, version: str | None, core_metadata: bytes | None, here: list[ListedFile], root: str
+def describe_release(
+    name: NormalizedName, version: str | None, files: Sequence[Described], core_metadata: bytes | None
 ) -> dict[str, Any]:
-    message = _parse(core_metadata or b"")
-    page = f"{root}simple/{project.name}/"
-    reasons = {item.yanked for item in here if isinstance(item.yanked, str)}
+    """Return what is said of a release (None: of a project that has none) with these files, but for its links.
+
+    Without core metadata it is what a list says of the files, of that of which it says most.
+    """
+    yanked = [_yanked(file) for file in files]
+    info = _describe_by_list(files) if core_metadata is None else _describe(core_metadata)
+    info["name"] = info.get("name") or name
+    info["version"] = version or ""
+    info["yanked"] = bool(files) and False not in yanked
+    info["yanked_reason"] = min((reason for reason in yanked if isinstance(reason, str)), default=None)
+    return info
+
+
+def describe_links(page: str) -> dict[str, Any]:
+    """Return what an `info` says of the URL of the project's page."""
+    return {"package_url": page, "project_url": page, "release_url": page}
+
+
+def render_project(info: Mapping[str, Any], serial: int | None, releases: Mapping[str, str]) -> bytes:
+    """Render a project out of its latest release's `info`, and what `render_files` gives of each release, by version.
+
+    None as serial where it has none.
+    """
+    listed = ",".join(f"{simple.dump(version)}:[{files}]" for version, files in releases.items())
+    last_serial = "" if serial is None else f'"last_serial":{serial},'
+    urls = releases.get(info["version"], "")
+    shown = f'"info":{_encoder.encode(info)},{last_serial}"releases":{{{listed}}},"urls":[{urls}],"vulnerabilities":[]'
+    return f"{{{shown}}}".encode()
+
+
+def render_release(info: Mapping[str, Any], files: str) -> bytes:
+    """Render a release likewise; it has no serial: that would change with every other release."""
+    return f'{{"info":{_encoder.encode(info)},"urls":[{files}],"vulnerabilities":[]}}'.encode()
+
+
+def render_files(files: Iterable[tuple[Mapping[str, Any], str]]) -> str:
+    """Render files, each as a page of the simple API has it and with its URL, to be put into a JSON list."""
+    return simple.dump([_describe_file(file, url) for file, url in files])[1:-1]
+
+
+def _describe_file(file: Mapping[str, Any], url: str) -> dict[str, Any]:
+    filename, yanked, uploaded = file["filename"], file.get("yanked", False), file.get("upload-time")
+    package_type = _package_type(filename)
+    return {
+        "comment_text": "",
+        "digests": file["hashes"],
+        "downloads": -1,
+        "filename": filename,
+        "has_sig": False,
+        "packagetype": package_type,
+        "python_version": _python_version(filename, package_type),
+        "requires_python": file.get("requires-python"),
+        "size": file.get("size"),
+        "upload_time": None if uploaded is None else uploaded.partition(".")[0].removesuffix("Z"),
+        "upload_time_iso_8601": uploaded,
+        "url": url,
+        "yanked": yanked is not False,
+        "yanked_reason": yanked if isinstance(yanked, str) else None,
+    }
+
+
+def _package_type(filename: str) -> str:
+    return "bdist_wheel" if filename.endswith(".whl") else "bdist_egg" if filename.endswith(".egg") else "sdist"
+
+
+def _python_version(filename: str, package_type: str) -> str:
+    """Return what a filename says of Python, "source" for an sdist."""
+    match package_type:
+        case "bdist_wheel":
+            return filename.split("-")[-3]
+        case "bdist_egg":
+            return "".join(re.findall(r"-py(\d[\d.]*\d)", filename))
+        case _:
+            return "source"
+
+
+def _describe_by_list(files: Sequence[Described]) -> dict[str, Any]:
+    """Return what lists say: of the file of which they say most, that its two fields belong together."""
+    said = [(file.requires_dist, file.document.get("requires-python")) for file in files]
+    best = max(said, key=lambda pair: sum(value is not None for value in pair), default=(None, None))
+    return {
+        **_NOTHING,
+        **_SAME_FOR_ALL,
+        "requires_dist": None if best[0] is None else list(best[0]),
+        "requires_python": best[1],
+    }
+
+
+def _describe(core_metadata: bytes) -> dict[str, Any]:
+    message = _parse(core_metadata)
     return {
         **{key: _text(message, name) for key, name in _TEXTS.items()},
         **{key: message.get_all(name) for key, name in _LISTS.items()},
-        "bugtrack_url": None,
+        **_SAME_FOR_ALL,
         "classifiers": message.get_all("Classifier") or [],
         "description": _description(message),
-        "docs_url": None,
-        "downloads": {"last_day": -1, "last_month": -1, "last_week": -1},
-        "name": _text(message, "Name") or project.name,
-        "package_url": page,
+        "name": _text(message, "Name"),
         "platform": ",".join(message.get_all("Platform") or []) or None,
-        "project_url": page,
         "project_urls": _project_urls(message.get_all("Project-URL") or []),
-        "release_url": page,
-        "version": version or "",
-        "yanked": bool(here) and all(item.yanked is not False for item in here),
-        "yanked_reason": min(reasons, default=None),
     }
 
 
@@ -146,35 +290,3 @@ def _project_urls(values: Iterable[str]) -> dict[str, str] | None:
     """Return label -> URL out of `label, URL`."""
     pairs = (value.partition(",") for value in values)
     return {label.strip(): url.strip() for label, _, url in pairs} or None
-
-
-def _file(project: ProjectSnapshot, item: ListedFile, root: str) -> dict[str, Any]:
-    file = item.file
-    uploaded = format_time(file.upload_time)
-    return {
-        "comment_text": "",
-        "digests": {"sha256": file.sha256},
-        "downloads": -1,
-        "filename": file.filename,
-        "has_sig": False,
-        "packagetype": _PACKAGE_TYPES[file.kind],
-        "python_version": _python_version(file),
-        "requires_python": file.requires_python,
-        "size": file.size,
-        "upload_time": uploaded.partition(".")[0],
-        "upload_time_iso_8601": uploaded,
-        "url": file_url(project.name, file.filename, base=root),
-        "yanked": item.yanked is not False,
-        "yanked_reason": item.yanked if isinstance(item.yanked, str) else None,
-    }
-
-
-def _python_version(file: File) -> str:
-    """Return what a filename says of Python, "source" for an sdist."""
-    match file.kind:
-        case Kind.SDIST:
-            return "source"
-        case Kind.WHEEL:
-            return file.filename.split("-")[-3]
-        case Kind.EGG:
-            return "".join(re.findall(r"-py(\d[\d.]*\d)", file.filename))

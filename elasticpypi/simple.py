@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,11 @@ from elasticpypi.model import ListedFile, ProjectSnapshot, RootSnapshot, Status,
 from elasticpypi.names import NormalizedName
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
 
 API_VERSION = "1.4"
 
-_UP_FROM_PROJECT = "../../"  # from a project's page to the index
+UP_FROM_PROJECT = "../../"  # from a project's page to the index
 
 # Raise it whenever other bytes come out of the same model: kept pages and clients' caches then are as good as gone.
 RENDERER = 2
@@ -41,21 +41,45 @@ def render_project(project: ProjectSnapshot, form: Form, *, base: str | None = N
 
     Its URLs begin with `base`, the URL of the index with its slash; None: they are relative to `/simple/<project>/`.
     """
-    quarantined = project.decisions.status is Status.QUARANTINED
-    listing = [] if quarantined else project.listing()
-    base = _UP_FROM_PROJECT if base is None else base
-    files = (_file_document(project.name, item, base) for item in listing)
-    document = _project_document(project, listing)
-    return _json(document, "files", files) if form is Form.JSON else _html("project.html", document | {"files": files})
+    listing = listed_files(project)
+    base = UP_FROM_PROJECT if base is None else base
+    files = (describe_file(item, file_url(project.name, item.file.filename, base=base)) for item in listing)
+    return render_page(describe_project(project, listing), files, form)
+
+
+def render_page(document: Mapping[str, Any], files: Iterable[Mapping[str, Any]], form: Form) -> Iterator[bytes]:
+    """Render a project's page, in pieces, out of what it has as JSON: its keys but "files", and its files.
+
+    Of a file only `filename`, `url` and `hashes` must be there, and those may be empty.
+    """
+    if form is Form.JSON:
+        return _json(document, "files", iter(files))
+    return _html("project.html", _html_project(document, files))
+
+
+def render_whole(document: Mapping[str, Any], files: Sequence[Mapping[str, Any]], form: Form) -> bytes:
+    """Render what `render_page` does, at once: a third faster where a page is small."""
+    if form is Form.JSON:
+        return dump({**document, "files": files}).encode()
+    return _template("project.html").render(_html_project(document, files)).encode()
 
 
 def render_root(root: RootSnapshot, form: Form, *, base: str | None = None) -> Iterator[bytes]:
     """Render the list of projects, in pieces; its URLs begin with `base` (None: they are relative to `/simple/`)."""
-    projects = ({"_last-serial": project.serial, "name": project.name} for project in root.projects)
     document = {"meta": {"_last-serial": root.last_serial, "api-version": API_VERSION}}
     if form is Form.JSON:
+        projects = ({"_last-serial": project.serial, "name": project.name} for project in root.projects)
         return _json(document, "projects", projects)
-    return _html("root.html", document | {"projects": projects, "base": "" if base is None else f"{base}simple/"})
+    names = (project.name for project in root.projects)
+    return _html_root(document, names, "" if base is None else f"{base}simple/")
+
+
+def render_names(names: Iterable[NormalizedName], form: Form) -> Iterator[bytes]:
+    """Render the list of projects as `render_root` does, without serials: it changes where a project comes or goes."""
+    document = {"meta": {"api-version": API_VERSION}}
+    if form is Form.JSON:
+        return _json(document, "projects", ({"name": name} for name in names))
+    return _html_root(document, names, "")
 
 
 def file_url(project: NormalizedName, filename: str, *, base: str) -> str:
@@ -63,7 +87,13 @@ def file_url(project: NormalizedName, filename: str, *, base: str) -> str:
     return f"{base}packages/{project}/{quote(filename, safe='')}"
 
 
-def _project_document(project: ProjectSnapshot, listing: list[ListedFile]) -> dict[str, Any]:
+def listed_files(project: ProjectSnapshot) -> list[ListedFile]:
+    """Return the files that a project's page shows, in its order; none where the project is quarantined."""
+    return [] if project.decisions.status is Status.QUARANTINED else project.listing()
+
+
+def describe_project(project: ProjectSnapshot, listing: Iterable[ListedFile]) -> dict[str, Any]:
+    """Return a project's page as JSON has it, but for its files."""
     decisions = project.decisions
     status: dict[str, str] = {"status": decisions.status}
     if decisions.status_reason is not None:
@@ -76,11 +106,12 @@ def _project_document(project: ProjectSnapshot, listing: list[ListedFile]) -> di
     }
 
 
-def _file_document(project: NormalizedName, item: ListedFile, base: str) -> dict[str, Any]:
+def describe_file(item: ListedFile, url: str) -> dict[str, Any]:
+    """Return a file as a page has it in JSON."""
     file = item.file
     document: dict[str, Any] = {
         "filename": file.filename,
-        "url": file_url(project, file.filename, base=base),
+        "url": url,
         "hashes": {"sha256": file.sha256},
         "size": file.size,
         "upload-time": format_time(file.upload_time),
@@ -92,32 +123,87 @@ def _file_document(project: NormalizedName, item: ListedFile, base: str) -> dict
     return document
 
 
+def describe_listed(
+    name: NormalizedName, versions: Sequence[str], files: Iterable[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the page, but for its files, of a project that is known from a list only: active, without a serial.
+
+    API 1.1 demands a size of every file: without it the page says that it is one of 1.0 (PEP 700).
+    """
+    has_sizes = all("size" in file for file in files)
+    return {
+        "meta": {"api-version": API_VERSION if has_sizes else "1.0"},
+        "name": name,
+        "project-status": {"status": Status.ACTIVE},
+        "versions": list(versions),
+    }
+
+
+def _html_project(document: Mapping[str, Any], files: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"document": document, "files": map(_html_file, files)}
+
+
+def _html_file(file: Mapping[str, Any]) -> tuple[str, str | None, str | None, bool | str, str]:
+    """Return what stands in a link: tuples are unpacked where a template would look into each document again."""
+    fragment = one_hash(file["hashes"])
+    core_metadata = file.get("core-metadata", False)
+    return (
+        file["url"] if fragment is None else f"{file['url']}#{fragment}",
+        file.get("requires-python"),
+        one_hash(core_metadata) if isinstance(core_metadata, Mapping) else "true" if core_metadata else None,
+        file.get("yanked", False),
+        file["filename"],
+    )
+
+
+def one_hash(hashes: Mapping[str, str]) -> str | None:
+    """Return `<algorithm>=<digest>` of sha256, else of what comes first; None where there is none."""
+    for algorithm in ("sha256", *hashes):
+        if algorithm in hashes:
+            return f"{algorithm}={hashes[algorithm]}"
+    return None
+
+
 # Pages are written piece by piece: all the objects of a page of 100,000 projects take many times what it has in bytes.
 _ITEMS = 500
 
 
-def _json(document: dict[str, Any], key: str, items: Iterator[dict[str, Any]]) -> Iterator[bytes]:
+def _json(document: Mapping[str, Any], key: str, items: Iterator[Mapping[str, Any]]) -> Iterator[bytes]:
     """Write a document, as its last key a long list."""
-    yield f"{_dump(document)[:-1]},{json.dumps(key)}:[".encode()
+    yield f"{dump(document)[:-1]},{json.dumps(key)}:[".encode()
     separator = ""
     while chunk := list(itertools.islice(items, _ITEMS)):
-        yield f"{separator}{_dump(chunk)[1:-1]}".encode()
+        yield f"{separator}{dump(chunk)[1:-1]}".encode()
         separator = ","
     yield b"]}"
 
 
-def _dump(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+_encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
-def _html(template: str, document: dict[str, Any]) -> Iterator[bytes]:
-    stream = _templates().get_template(template).stream(document=document)
+def dump(value: object) -> str:
+    """Write a value as JSON, as short as it can be."""
+    return _encoder.encode(value)
+
+
+def _html_root(document: Mapping[str, Any], names: Iterable[NormalizedName], base: str) -> Iterator[bytes]:
+    return _html("root.html", {"document": document, "names": names, "base": base})
+
+
+def _html(template: str, values: Mapping[str, Any]) -> Iterator[bytes]:
+    stream = _template(template).stream(values)
     stream.enable_buffering(_ITEMS)
     return (piece.encode() for piece in stream)
 
 
 @cache
-def _templates() -> Environment:
+def _template(name: str) -> Template:
+    return templates().get_template(name)
+
+
+@cache
+def templates() -> Environment:
+    """Return where the templates of pages are found; values in them are escaped."""
     # Imported with the first page in HTML: an indexer that renders nothing starts without it.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -45,6 +45,7 @@ class SiteFile:
     path: str  # of the file below the packages' URL, not quoted: its key in the storage
     described_by: str | None = None  # what the source finds the core metadata by; None: it has none
     uploaded_by: str | None = None  # who says so: dumb-pypi's lists
+    requires_dist: Sequence[str] | None = None  # likewise; None: they do not say
 
 
 @dataclass(frozen=True, slots=True)

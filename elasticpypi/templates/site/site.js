@@ -1,0 +1,43 @@
+"use strict";
+// The pages are complete without this: it filters the list of projects, and copies what is to be pasted elsewhere.
+
+const filter = document.querySelector("#filter");
+if (filter) {
+  const items = Array.from(document.querySelectorAll(".projects li"), (item) => [item.textContent, item]);
+  const count = document.querySelector(".count");
+  const all = count.textContent;
+  const normalize = (text) => text.trim().toLowerCase().replace(/[-_.]+/g, "-");
+  const apply = () => {
+    const wanted = normalize(filter.value);
+    let shown = 0;
+    for (const [name, item] of items) {
+      const isShown = name.includes(wanted);
+      if (item.hidden === isShown) item.hidden = !isShown;
+      shown += isShown;
+    }
+    count.textContent = wanted ? `${shown} of ${all}` : all;
+  };
+  filter.form.hidden = false;
+  filter.form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const first = items.find(([, item]) => !item.hidden);
+    if (first && filter.value) first[1].firstElementChild.click();
+  });
+  filter.addEventListener("input", apply);
+  apply(); // what a browser remembers from before it went elsewhere
+}
+
+const install = document.querySelector("#install[data-simple]");
+if (install) {
+  install.querySelector(".url").replaceWith(new URL(install.dataset.simple, document.baseURI).href);
+}
+
+for (const button of document.querySelectorAll("button[data-copy]")) {
+  if (!navigator.clipboard) continue; // without TLS there is none
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = "Copy"), 2000);
+  });
+}
