@@ -25,12 +25,17 @@ class Written:
 class Output(Protocol):
     """Where documents are written. Any method may raise OutputError when the output cannot be reached or written.
 
+    It is an UnwritableDocumentError where that is so of one document, or of those below one path.
+
     Paths are parts joined by "/", as in a URL that is decoded: `simple/acme/index.html`. A document is seen whole or
     not at all. Strongly consistent: who looks after a write sees it.
     """
 
     at_once: int
     """How many requests are worth making at the same time; 1 where nothing is gained."""
+
+    is_exclusive: bool
+    """Whether `exclusively` keeps all others out, so that nobody need look who else is at work."""
 
     def list(self, prefix: str = "") -> Iterator[Written]:
         """Yield what lies under a prefix (of paths, not of parts), in any order; `.elasticpypi/` only if asked for."""
@@ -51,4 +56,4 @@ class Output(Protocol):
         """Remove just this document; nothing where it is gone, ConflictError where it is another one by now."""
 
     def exclusively(self) -> AbstractContextManager[None]:
-        """Be alone with the output where that can be had (a directory: others wait); where not, conditions do."""
+        """Be alone with an output that is exclusive: others wait. Where it is not, conditions do."""

@@ -37,7 +37,7 @@ STAGING_PREFIX = f"{RESERVED_PREFIX}uploads/"  # of keys that go on with the tok
 # Up to so many bytes S3 reads or writes at once, and so many while a client of API Gateway waits (`AWS.s3_writing`).
 _AT_ONCE_BYTES = 8 * 2**20
 _WAITING_BYTES = 512 * 2**20
-_RACES = 5  # attempts at a conditional write that S3 could not decide
+_RACES = 5  # attempts at a conditional request that S3 could not decide
 _PARAMETERS = {"Content-Type": "ContentType", "Content-Encoding": "ContentEncoding"}
 _GONE = {"NoSuchKey", "NoSuchUpload", "NotFound", "404"}
 _RACE = {"ConditionalRequestConflict", "OperationAborted"}
@@ -52,9 +52,11 @@ class _RaceError(ConflictError):
 class Bucket:
     """One bucket. Methods that take a key raise StorageError like all of `Storage`, and what they say besides."""
 
-    def __init__(self, aws: AWS, name: str) -> None:
+    def __init__(self, aws: AWS, name: str, *, named_by: str = "'bucket'") -> None:
+        """Errors about the name say what it is `named_by`."""
         self._aws = aws
         self.name = name
+        self._named_by = named_by
         self._is_known_to_exist = False
 
     @property
@@ -177,7 +179,7 @@ class Bucket:
         """Let `write`, which returns the ETag, write an object; return it as it lies there. ConflictError."""
         if not is_key(key):
             raise ObjectMissingError(key)
-        etag = self._try_to_write(key, write)
+        etag = self.decide(key, write, permission="s3:PutObject and s3:GetObject")
         try:
             found = self.head(key)
         except ObjectMissingError as error:
@@ -187,11 +189,12 @@ class Bucket:
             raise ConflictError(key)  # ours was replaced already, and what is known of its bytes is not true of these
         return found
 
-    def _try_to_write(self, key: str, write: Callable[[], str]) -> str:
+    def decide(self, key: str, act: Callable[[], T], *, permission: str) -> T:
+        """Return what a conditional request returns, made again where S3 cannot tell who was first; ConflictError."""
         for _ in range(_RACES):
             try:
-                with self._translated(key, "s3:PutObject and s3:GetObject"):
-                    return write()
+                with self._translated(key, permission):
+                    return act()
             except _RaceError:
                 continue
             except ObjectMissingError as error:  # so says If-Match where there is nothing
@@ -305,7 +308,7 @@ class Bucket:
         )
 
     def _no_bucket(self) -> StorageError:
-        return StorageError(f"there is no bucket {self.name!r}: make it, or correct 'bucket'")
+        return StorageError(f"there is no bucket {self.name!r}: make it, or correct {self._named_by}")
 
 
 def is_key(key: str) -> bool:
