@@ -16,12 +16,15 @@ import pytest
 
 from elasticpypi.catalog import Catalog, Counts, KeptPage, KnownKey, Write
 from elasticpypi.catalog.changes import Changes, is_quiet
+from elasticpypi.catalog.documents import DocumentsCatalog
 from elasticpypi.catalog.dynamodb import DynamoDBCatalog
 from elasticpypi.catalog.sqlite import SqliteCatalog
 from elasticpypi.errors import CatalogError, ConflictError
 from elasticpypi.model import Decisions, Entry, File, ProjectSnapshot, Rejection, RootSnapshot, Status
 from elasticpypi.names import Kind, NormalizedName
+from elasticpypi.storage.s3.documents import S3Documents
 from tests.aws import Cloud
+from tests.documents import DirectoryDocuments
 from tests.running import wait_for
 
 ACME, ZETA = NormalizedName("acme"), NormalizedName("zeta")
@@ -79,7 +82,23 @@ def dynamodb_opener(request: pytest.FixtureRequest) -> Callable[[], Catalog]:
     return lambda: DynamoDBCatalog(cloud.aws, table)
 
 
-ADAPTERS = [pytest.param(sqlite_opener, id="sqlite"), pytest.param(dynamodb_opener, id="dynamodb")]
+def directory_opener(request: pytest.FixtureRequest) -> Callable[[], Catalog]:
+    path: Path = request.getfixturevalue("tmp_path") / "documents"
+    return lambda: DocumentsCatalog(DirectoryDocuments(path))
+
+
+def bucket_opener(request: pytest.FixtureRequest) -> Callable[[], Catalog]:
+    cloud: Cloud = request.getfixturevalue("cloud")
+    bucket = cloud.make_bucket()
+    return lambda: DocumentsCatalog(S3Documents(cloud.aws, bucket))
+
+
+ADAPTERS = [
+    pytest.param(sqlite_opener, id="sqlite"),
+    pytest.param(dynamodb_opener, id="dynamodb"),
+    pytest.param(directory_opener, id="documents in a directory"),
+    pytest.param(bucket_opener, id="documents in a bucket"),
+]
 
 
 @pytest.fixture(params=ADAPTERS)

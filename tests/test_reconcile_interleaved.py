@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from elasticpypi.catalog import Catalog, Write
+from elasticpypi.catalog.documents import DocumentsCatalog
 from elasticpypi.catalog.dynamodb import DynamoDBCatalog
 from elasticpypi.catalog.sqlite import SqliteCatalog
 from elasticpypi.digests import hex_digest
@@ -33,6 +34,8 @@ from elasticpypi.storage.s3 import S3Storage
 from elasticpypi.sync import SyncReport, find_drift, sync
 from tests.aws import Cloud
 from tests.dists import make_core_metadata, make_wheel
+from tests.documents import DirectoryDocuments
+from tests.examples import examples
 from tests.scheduler import Choice, Interleaved, Pace, Task, Tasks, switching_point
 
 SPAM = NormalizedName("spam")
@@ -297,6 +300,18 @@ def open_local(_: pytest.FixtureRequest) -> Iterator[Adapters]:
 
 
 @contextmanager
+def open_documents(_: pytest.FixtureRequest) -> Iterator[Adapters]:
+    """Documents in one directory, files in another."""
+    numbers = itertools.count()
+    with open_directory() as (directory, hand, storage):
+
+        def open_empty_catalog() -> Catalog:
+            return DocumentsCatalog(DirectoryDocuments(directory / f"catalog-{next(numbers)}"))
+
+        yield Adapters(hand, storage, open_empty_catalog(), open_empty_catalog)
+
+
+@contextmanager
 def open_mixed(request: pytest.FixtureRequest) -> Iterator[Adapters]:
     """DynamoDB and a directory."""
     open_empty_catalog = table_maker(request.getfixturevalue("cloud"))
@@ -331,7 +346,7 @@ ON_AWS = [
     pytest.param(open_mixed, id="dynamodb", marks=pytest.mark.heavy),
     pytest.param(open_aws, id="aws", marks=pytest.mark.heavy),
 ]
-ADAPTERS = [pytest.param(open_local, id="local"), *ON_AWS]
+ADAPTERS = [pytest.param(open_local, id="local"), pytest.param(open_documents, id="documents"), *ON_AWS]
 
 
 class World:
@@ -538,7 +553,6 @@ PACES = (Pace.STEP, Pace.WRITE, Pace.WRITE, Pace.END)
 CHOICES = st.binary(min_size=60, max_size=120).map(
     lambda data: [Choice(TASKS[byte % 8], PACES[byte // 8 % 4]) for byte in data]
 )
-EXAMPLES_ON_AWS = int(os.environ.get("EXAMPLES_ON_AWS", "6"))  # each takes seconds
 WRITES = frozenset({"catalog.put", "catalog.put_all", "storage.write_document", "storage.receive.publish"})
 
 
@@ -548,7 +562,11 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         yield World(adapters, tasks)
 
 
-@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.many_examples
+@pytest.mark.timeout(900)
+@settings(
+    max_examples=examples(150, 3000), deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 @given(HISTORIES, CHOICES)
 def test_the_catalog_ends_equal_to_the_storage(
     request: pytest.FixtureRequest, history: list[list[Change]], choices: list[Choice]
@@ -557,9 +575,20 @@ def test_the_catalog_ends_equal_to_the_storage(
         run_history(adapters, history, choices)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.many_examples
+@pytest.mark.timeout(900)
+@settings(max_examples=examples(30, 500), deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(HISTORIES, CHOICES)
+def test_the_catalog_in_documents_ends_equal_to_the_storage(
+    request: pytest.FixtureRequest, history: list[list[Change]], choices: list[Choice]
+) -> None:
+    with open_documents(request) as adapters:
+        run_history(adapters, history, choices)
+
+
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("open_adapters", ON_AWS)
-@settings(max_examples=EXAMPLES_ON_AWS, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(6, 20), deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(HISTORIES, CHOICES)
 def test_the_catalog_ends_equal_to_the_storage_on_aws(
     request: pytest.FixtureRequest,
