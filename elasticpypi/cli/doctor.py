@@ -71,7 +71,7 @@ def examine(
     config = Path(environ.get(CONFIG_VARIABLE, CONFIG_PATH))
     yield Finding("configuration", str(config) if config.exists() else "none but variables and defaults")
     yield from _check_passwords(settings, config, environ)
-    if settings.bucket is not None and settings.table is not None:
+    if settings.bucket is not None:
         yield from _check_aws(settings, settings.bucket, settings.table, patience_seconds, fix=fix)
     else:
         if fix:
@@ -129,7 +129,9 @@ def _check_local(settings: Settings, data: Path, patience_seconds: float) -> Ite
         yield Finding("storage", str(error), remedy)
 
 
-def _check_aws(settings: Settings, bucket: str, table: str, patience_seconds: float, *, fix: bool) -> Iterator[Finding]:
+def _check_aws(
+    settings: Settings, bucket: str, table: str | None, patience_seconds: float, *, fix: bool
+) -> Iterator[Finding]:
     is_there = True
     for finding in check_deployment(settings, bucket=bucket, table=table, fix=fix):
         yield finding

@@ -10,8 +10,11 @@ from elasticpypi.finding import Finding
 from elasticpypi.index import connect_aws
 
 
-def check_deployment(settings: Settings, *, bucket: str, table: str, fix: bool) -> Iterator[Finding]:
-    """Yield what was found about bucket, table and queue, with `fix` after mending what can be mended."""
+def check_deployment(settings: Settings, *, bucket: str, table: str | None, fix: bool) -> Iterator[Finding]:
+    """Yield what was found about bucket, table and queue, with `fix` after mending what can be mended.
+
+    Without a table there is no API either, and only what there is is looked at.
+    """
     try:
         aws = connect_aws(settings)
     except ConfigError as error:

@@ -16,6 +16,7 @@ _COMMANDS = {
     "serve": "serve:serve",
     "upload": "upload:upload",
     "sync": "sync:sync",
+    "build": "build:build",
     "backup": "backup:backup",
     "restore": "backup:restore",
     "import": "importing:import_files",

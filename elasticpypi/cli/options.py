@@ -8,14 +8,16 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import elasticpypi
 from elasticpypi.config import Settings, load_settings
 from elasticpypi.errors import ConfigError, ElasticpypiError
-from elasticpypi.index import Index, is_index, open_index
+
+if TYPE_CHECKING:
+    from elasticpypi.index import Index
 
 DEFAULT_DATA = Path("data")
 CONFIG_PATH = Path(elasticpypi.__file__).with_name("config.json")
@@ -60,6 +62,8 @@ def configured_index(data: Path | None, *, may_create: bool = False, existing: b
 
     With `existing` there has to be one already: ConfigError if not, and nothing is made.
     """
+    from elasticpypi.index import is_index, open_index  # which not every command needs
+
     settings = read_settings(data)
     if existing and settings.bucket is None and not is_index(data_path(settings, data)):
         raise ConfigError(f"there is no index in {data_path(settings, data)}: name its directory with --data")
