@@ -45,8 +45,11 @@ _NOT_OURS = (
     "deployment/*",
     "handler/local.py",
     "importing/*",
+    "output/directory.py",
+    "static_site/of_lists.py",
     "storage/filesystem.py",
 )
+_OURS = (".py", ".html", ".json", ".css", ".js", ".svg", ".xml")
 # Of other people's packages: programs, types, tests, what describes a package but METADATA and WHEEL, which
 # importlib.metadata and we read; what is for dateutil's own time zones, for Werkzeug's debugger. And boto3, a sixth of
 # a start: botocore makes the same clients, and boto3's own resources and transfers are used nowhere.
@@ -253,7 +256,7 @@ def _copy_ours(target: Path) -> None:
     source = ROOT / "elasticpypi"
     for path in _files(source):
         name = path.relative_to(source).as_posix()
-        if path.suffix in (".py", ".html", ".json") and not any(fnmatch.fnmatchcase(name, p) for p in _NOT_OURS):
+        if path.suffix in _OURS and not any(fnmatch.fnmatchcase(name, p) for p in _NOT_OURS):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target / name)
 

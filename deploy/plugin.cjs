@@ -7,7 +7,10 @@ const fs = require("node:fs");
 const path = require("node:path");
 
 const { runModule } = require("./python.cjs");
-const { functionEnvironment } = require("./settings.cjs");
+const { authorizations, functionEnvironment } = require("./settings.cjs");
+
+const VIEWER_REQUEST = path.join(__dirname, "..", "docs", "examples", "cloudfront-function.js");
+const LARGEST_FUNCTION = 10240; // bytes, as CloudFront has it
 
 class ElasticpypiPlugin {
   constructor(serverless, options, { log }) {
@@ -19,7 +22,10 @@ class ElasticpypiPlugin {
       "before:package:createDeploymentArtifacts": () => this.build(),
       "before:deploy:function:packageFunction": () => this.build(),
       "after:deploy:deploy": () => this.synchronise(),
-      "after:aws:package:finalize:mergeCustomProviderResources": () => this.orderDeployment(),
+      "after:aws:package:finalize:mergeCustomProviderResources": () => {
+        this.orderDeployment();
+        this.fillViewerRequest();
+      },
       "after:aws:common:moveArtifactsToPackage:move": () => this.hidePackage(),
       "after:aws:common:moveArtifactsToTemp:move": () => this.hidePackage(),
     };
@@ -71,7 +77,7 @@ class ElasticpypiPlugin {
     // That of osls, configured as it is.
     const sdk = require.resolve("@aws-sdk/client-lambda", { paths: [path.dirname(require.resolve("osls/package.json"))] });
     const { LambdaClient, InvokeCommand } = require(sdk);
-    const FunctionName = this.service.getFunction("sync").name;
+    const FunctionName = this.service.getFunction("sync" in this.service.functions ? "sync" : "site").name;
     try {
       const client = new LambdaClient(await this.serverless.getProvider("aws").getAwsSdkV3Config());
       await client.send(new InvokeCommand({ FunctionName, InvocationType: "Event", Payload: "{}" }));
@@ -79,6 +85,21 @@ class ElasticpypiPlugin {
     } catch (error) {
       this.log.warning(`${FunctionName} could not be started (${error.message}): run \`elasticpypi sync\``);
     }
+  }
+
+  // Not in the resources, which would take a "${" in it for a variable of `sls`.
+  fillViewerRequest() {
+    const { Resources: resources } = this.service.provider.compiledCloudFormationTemplate;
+    if (!resources.SiteRequests) return;
+    const constant = "const AUTHORIZATIONS = [];";
+    const source = fs.readFileSync(VIEWER_REQUEST, "utf8");
+    if (source.split(constant).length !== 2) throw new Error(`${VIEWER_REQUEST} has no line ${constant}`);
+    const digests = JSON.stringify(authorizations(this.options), null, 1);
+    const code = source.replace(constant, () => `const AUTHORIZATIONS = ${digests};`);
+    if (Buffer.byteLength(code) > LARGEST_FUNCTION) {
+      throw new this.serverless.classes.Error("'users' is too large: CloudFront's function would have more than 10 KB");
+    }
+    resources.SiteRequests.Properties.FunctionCode = code;
   }
 
   // What a REST API answers by itself is part of a deployment only if it was there before.

@@ -23,7 +23,9 @@ function resolve(options) {
 }
 
 module.exports = ({ options }) => {
-  const { environment, ...settings } = resolve(options);
+  const { environment, authorizations, ...settings } = resolve(options);
   return settings;
 };
 module.exports.functionEnvironment = (options) => resolve(options).environment;
+// Of who is let in by CloudFront: digests of credentials.
+module.exports.authorizations = (options) => resolve(options).authorizations ?? [];

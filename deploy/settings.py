@@ -6,16 +6,19 @@ Needs nothing but the standard library, so that it runs before anything is insta
 from __future__ import annotations
 
 import argparse
+import base64
 import configparser
+import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from elasticpypi.config import CONFIG_VARIABLE, Settings, User, load_settings
+from elasticpypi.config import CONFIG_VARIABLE, OutputAccess, Settings, User, load_settings
 from elasticpypi.errors import ConfigError
+from elasticpypi.passwords import is_hash
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,7 +34,7 @@ def resolve(environ: Mapping[str, str], *, stage: str | None = None) -> dict[str
     """
     path = ROOT / "elasticpypi" / "config.json"
     settings = load_settings(environ=environ, default_path=path)
-    if settings.bucket is None or settings.table is None:
+    if settings.bucket is None:
         place = environ.get(CONFIG_VARIABLE, str(path))
         raise ConfigError(
             f"'bucket' is missing in {place}, which a deployment to AWS needs; copy elasticpypi/config-example.json "
@@ -43,6 +46,7 @@ def resolve(environ: Mapping[str, str], *, stage: str | None = None) -> dict[str
     _check_topic(settings, region)
     environment = function_environment(settings)
     _check_environment(environment)
+    api = {name: environment[name] for name in environment if name not in _OF_THE_SITE}
     indexer = {name: environment[name] for name in environment if name not in _OF_THE_API}
     return {
         "service": settings.service,
@@ -51,18 +55,87 @@ def resolve(environ: Mapping[str, str], *, stage: str | None = None) -> dict[str
         "profile": settings.profile,
         "bucket": settings.bucket,
         "table": settings.table,
-        "gateway": settings.gateway.value,
+        "gateway": "none" if settings.table is None else settings.gateway.value,
         "data": "taken-over" if settings.take_over else "owned",
         "snapStart": settings.snap_start,
         "runtime": settings.runtime,
         "architecture": settings.architecture,
         "alarmActions": [] if settings.alarm_topic is None else [settings.alarm_topic],
         "python": sys.executable,
-        "environment": {"api": environment, "indexer": indexer},
+        "environment": {"api": api, "indexer": indexer},
+        **_resolve_site(settings),
     }
 
 
+def _resolve_site(settings: Settings) -> dict[str, Any]:
+    """Return which parts of deploy/ a deployment has that are about static files, and what they are told."""
+    data = "taken-over" if settings.take_over else "owned"
+    catalog = "none" if settings.table is None else data
+    shape = "alone" if settings.table is None else "index"
+    if settings.output_bucket is None:
+        none = dict.fromkeys(("output", "access", "siteRoles", "siteAlarms"), "none")
+        return {"shape": shape, "catalog": catalog, **none, "files": "private", "coreMetadata": "elsewhere"}
+    through_cloudfront = settings.output_access is OutputAccess.CLOUDFRONT
+    _check_website(settings)
+    return {
+        "shape": shape,
+        "catalog": catalog,
+        "outputBucket": settings.output_bucket,
+        "output": data if settings.take_over else settings.output_access.value,
+        "access": settings.output_access.value if through_cloudfront else "none",
+        "files": "cloudfront" if through_cloudfront and settings.packages_url is None else "private",
+        "coreMetadata": "beside" if settings.core_metadata == "beside" else "elsewhere",
+        "siteRoles": shape,
+        "siteAlarms": "site",
+        "authorizations": sorted(_authorizations(settings)) if through_cloudfront else [],
+    }
+
+
+def _authorizations(settings: Settings) -> Iterator[str]:
+    """Yield the SHA-256 of each header that CloudFront lets in, which knows nothing of the slow hashes of passwords.
+
+    Who may see some projects only, is not among them: there is one index for all who are let in.
+    """
+    found = False
+    for user in settings.all_users:
+        if user.projects == ("*",) and not is_hash(user.password):
+            found = True
+            credentials = base64.b64encode(f"{user.username}:{user.password}".encode()).decode()
+            yield hashlib.sha256(f"Basic {credentials}".encode()).hexdigest()
+    if settings.all_users and not found:
+        raise ConfigError(
+            "nobody could read the static files: CloudFront compares credentials by itself and knows no slow hashes, "
+            "so it lets in users with a plain password who may see all projects; add one to 'users', with the "
+            "permission 'read', or name none at all to let everybody in"
+        )
+
+
+def _check_website(settings: Settings) -> None:
+    if settings.output_access is not OutputAccess.WEBSITE:
+        return
+    if settings.packages_url is None:
+        raise ConfigError(
+            "'packages_url' is missing: a website of S3 gives out the pages alone, so its links have to say where the "
+            'files are; add for example "packages_url": "https://files.example.org/", or choose "output_access": '
+            '"cloudfront"'
+        )
+    if settings.table is None and settings.all_users:
+        raise ConfigError(
+            "'username' and 'users' would protect nothing: everybody may read a website of S3; leave them out, or "
+            'choose "output_access": "cloudfront"'
+        )
+
+
 # Nobody logs in to the other functions.
+_OF_THE_SITE = (
+    "ELASTICPYPI_OUTPUT_BUCKET",
+    "ELASTICPYPI_OUTPUT_URL",
+    "ELASTICPYPI_PACKAGES_URL",
+    "ELASTICPYPI_CORE_METADATA",
+    "ELASTICPYPI_TITLE",
+    "ELASTICPYPI_LOGO",
+    "ELASTICPYPI_LOGO_WIDTH",
+)  # the API knows nothing of static files
 _OF_THE_API = ("ELASTICPYPI_USERNAME", "ELASTICPYPI_PASSWORD", "ELASTICPYPI_USERS", "ELASTICPYPI_URL")
 
 
@@ -79,6 +152,13 @@ def function_environment(settings: Settings) -> dict[str, str]:
         "PASSWORD": settings.password,
         "USERS": json.dumps([_user(user) for user in settings.users]) if settings.users else None,
         "URL": settings.url,
+        "OUTPUT_BUCKET": settings.output_bucket,
+        "OUTPUT_URL": settings.output_url,
+        "PACKAGES_URL": settings.packages_url,
+        "CORE_METADATA": settings.core_metadata,
+        "TITLE": settings.title,
+        "LOGO": settings.logo,
+        "LOGO_WIDTH": None if settings.logo_width is None else str(settings.logo_width),
     }
     return {f"ELASTICPYPI_{key}": value for key, value in given.items() if value is not None}
 

@@ -40,6 +40,13 @@ class Permission(StrEnum):
 _RANKS = {permission: rank for rank, permission in enumerate(Permission)}
 
 
+class OutputAccess(StrEnum):
+    """Who may read the index that is written as files into a bucket."""
+
+    CLOUDFRONT = "cloudfront"  # CloudFront alone, which may ask for a password
+    WEBSITE = "website"  # everybody: S3 itself serves it as a website
+
+
 class Gateway(StrEnum):
     """What stands before the API on AWS."""
 
@@ -79,6 +86,14 @@ class Settings:
     runtime: str = "python3.13"  # of the functions, and the packages in them
     architecture: str = "arm64"
     alarm_topic: str | None = None  # ARN of what alarms are sent to; None: they are only seen
+    output_bucket: str | None = None  # where the index lies as static files; None: nowhere on AWS
+    output_access: OutputAccess = OutputAccess.CLOUDFRONT
+    output_url: str | None = None  # where the static files are found, with a slash at its end; None: nobody knows
+    packages_url: str | None = None  # what their links to files begin with; None: `packages/` beside the pages
+    core_metadata: str | None = None  # one of CORE_METADATA_PLACES; None: what suits `packages_url`
+    title: str | None = None  # of the pages for people; None: the default one
+    logo: str | None = None  # URL of an image on these pages
+    logo_width: int | None = None  # pixels; None: as wide as it is
 
     @property
     def all_users(self) -> tuple[User, ...]:
@@ -108,12 +123,22 @@ _EXAMPLES: Mapping[str, object] = {
     "runtime": "python3.14",
     "architecture": "x86_64",
     "alarm_topic": "arn:aws:sns:eu-central-1:123456789012:operations",
+    "output_bucket": "acme-pypi-pages",
+    "output_access": "website",
+    "output_url": "https://pypi.example.org/",
+    "packages_url": "https://files.example.org/",
+    "core_metadata": "beside",
+    "title": "Python packages of Acme",
+    "logo": "https://www.example.org/logo.svg",
+    "logo_width": 120,
     "permission": "upload",
     "projects": ["acme-*"],
 }
 _USER_KEYS = ("username", "password", "permission", "projects")
 RUNTIMES = ("python3.13", "python3.14")
 ARCHITECTURES = ("arm64", "x86_64")
+CORE_METADATA_PLACES = ("output", "beside", "none")
+_ON_AWS = ("bucket", "table", "output_bucket")  # which a local index ignores
 
 
 def load_settings(
@@ -122,16 +147,18 @@ def load_settings(
     """Read the settings from the file and the variables; a variable wins over the file.
 
     The file is the one that `ELASTICPYPI_CONFIG` names, which must exist then, else `default_path` if that exists.
-    With `local` the index lies in a directory, whatever `bucket` and `table` say. Without `serving` nobody logs in, so
-    that variables alone need no credentials. Raise ConfigError for whatever is unknown, missing or wrong.
+    With `local` the index lies in a directory, whatever `bucket`, `table` and `output_bucket` say. Without `serving`
+    nobody logs in, so that variables alone need no credentials. Raise ConfigError for whatever is unknown, missing or
+    wrong.
     """
     path, in_file = _read_file(environ, default_path)
     given = in_file | _read_variables(environ)
     if local:
-        given = {key: value for key, value in given.items() if key not in ("bucket", "table")}
+        given = {key: value for key, value in given.items() if key not in _ON_AWS}
     _check_complete(given, path, serving=serving)
     settings = Settings(**{key: _READERS[key](value) for key, value in given.items()})
     _check_usernames_differ(settings, given)
+    _check_buckets_differ(settings, given)
     return settings
 
 
@@ -232,6 +259,8 @@ def _from_text(key: str, text: str) -> object:
         return {"true": True, "false": False}.get(text.lower(), text)
     if key == "users" and text:
         return _parse_json(text, _variable(key))
+    if _READERS[key] is _read_pixels and text.isascii() and text.isdecimal() and len(text) < 10:
+        return int(text)
     return text
 
 
@@ -268,11 +297,14 @@ def _check_complete(given: Mapping[str, _Given], path: Path | None, *, serving: 
 
 
 def _needed(given: Mapping[str, _Given], path: Path | None, *, serving: bool) -> Iterator[tuple[tuple[str, ...], str]]:
-    if "bucket" in given or "table" in given:
+    alone = "output_bucket" in given and "table" not in given  # nobody logs in: there is no API
+    if "output_bucket" in given:
+        yield ("bucket",), "from whose files those of 'output_bucket' are made"
+    elif "bucket" in given or "table" in given:
         yield ("bucket", "table"), "where 'bucket' and 'table' come together or not at all"
-    if path is not None:
+    if path is not None and not alone:
         yield ("username", "password"), "which every configuration file names"
-    if "bucket" in given and serving:
+    if "bucket" in given and serving and not alone:
         yield ("username", "password"), "which an index on AWS needs"
     if "bucket" in given and path is not None:  # the file describes a deployment, too; inside of Lambda it is done
         yield ("service", "stage", "profile"), "which a deployment to AWS needs"
@@ -375,6 +407,35 @@ def _read_url(given: _Given) -> str:
         raise given.error(str(error)) from error
 
 
+def _read_output_access(given: _Given) -> OutputAccess:
+    return OutputAccess(_read_choice(given, list(OutputAccess)))
+
+
+def _read_core_metadata(given: _Given) -> str:
+    return _read_choice(given, CORE_METADATA_PLACES)
+
+
+def _read_reference(given: _Given) -> str | None:
+    """Read a URL that pages link to, absolute or relative."""
+    value = _read_optional_string(given)
+    if value is not None and not _REFERENCE.fullmatch(value):
+        raise given.error("is neither an http or https URL nor a path")
+    return value
+
+
+# No other scheme, such as that of a script, and nothing that a URL has encoded.
+_REFERENCE = re.compile(r"(?!\s)(?:https?://[^\s/?#<>\"]|(?![a-zA-Z][a-zA-Z0-9+.-]*:))[^\s<>\"\\]*")
+
+
+def _read_pixels(given: _Given) -> int:
+    if isinstance(given.value, bool) or not isinstance(given.value, int) or not 0 < given.value <= _MOST_PIXELS:
+        raise given.error(f"is not a whole number of pixels from 1 to {_MOST_PIXELS}")
+    return given.value
+
+
+_MOST_PIXELS = 10_000
+
+
 def _read_gateway(given: _Given) -> Gateway:
     return Gateway(_read_choice(given, list(Gateway)))
 
@@ -454,6 +515,14 @@ _READERS: Mapping[str, Callable[[_Given], Any]] = {
     "runtime": _read_runtime,
     "architecture": _read_architecture,
     "alarm_topic": _read_topic,
+    "output_bucket": _read_bucket,
+    "output_access": _read_output_access,
+    "output_url": _read_url,
+    "packages_url": _read_reference,
+    "core_metadata": _read_core_metadata,
+    "title": _read_optional_string,
+    "logo": _read_reference,
+    "logo_width": _read_pixels,
 }
 _READERS_OF_USER: Mapping[str, Callable[[_Given], Any]] = {
     "username": _read_username,
@@ -471,3 +540,11 @@ def _check_usernames_differ(settings: Settings, given: Mapping[str, _Given]) -> 
             place = _Given(f"users[{number}].username", None, given["users"].source)
             raise place.error(f"is {username!r}, which another user has already")
         seen.add(username)
+
+
+def _check_buckets_differ(settings: Settings, given: Mapping[str, _Given]) -> None:
+    if settings.output_bucket is not None and settings.output_bucket == settings.bucket:
+        raise given["output_bucket"].error(
+            f"is {settings.output_bucket!r}, which is the bucket of the files, too: who may read the pages is not to "
+            "read everything there"
+        )

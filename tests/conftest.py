@@ -35,13 +35,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 _HEAVY_ON_AWS = {"poetry", "pdm", "hatch"}
 
 
-@pytest.hookimpl(tryfirst=True)  # before what `-m` leaves out is left out
+# Fixtures that take long to make, a run of sls or of pip each. `--dist loadgroup` gives all tests that need the same
+# one to one process; otherwise every process would make its own.
+_MADE_ONCE = ("deployment", "packaged", "for_lambda", "unpacked")
+
+
+@pytest.hookimpl(tryfirst=True)  # before what `-m` leaves out is left out, and xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of some clients as heavy, where they are against AWS."""
+    """Mark the tests of some clients as heavy, where they are against AWS; name the groups that belong together."""
     for item in items:
-        values = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        if values.get("shop") == "aws" and values.get("client") in _HEAVY_ON_AWS:
+        if not isinstance(item, pytest.Function):
+            continue
+        values = item.callspec.params if hasattr(item, "callspec") else {}
+        on_aws = values.get("shop") == "aws"
+        if on_aws and values.get("client") in _HEAVY_ON_AWS:
             item.add_marker(pytest.mark.heavy)
+        needed = {"deployment"} if on_aws else set(item.fixturenames)
+        group = next((f"{name} {values.get(name, '')}".strip() for name in _MADE_ONCE if name in needed), None)
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture

@@ -28,10 +28,11 @@ from tests.programs import require
 ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("worker_main.py")
 FUNCTIONS = ("api", "events", "sync")
+ALONE = ("site",)
 ACCOUNT = "123456789012"  # moto's
 # What this machine runs, not what Lambda does.
 FOR_THIS_MACHINE = ("--param=python=host", "--param=architecture=host")
-_PROJECT = ("serverless.yml", "package.json", "requirements.txt")
+_PROJECT = ("serverless.yml", "package.json", "requirements.txt", "docs/examples/cloudfront-function.js")
 _OTHERS = ("AWS_", "ELASTICPYPI_", "SLS_", "PYTHON")
 _LINKED = ("node_modules", ".venv")
 
@@ -99,6 +100,7 @@ def make_project(directory: Path, cloud: Cloud, **configuration: Any) -> Project
     for name in ("elasticpypi", "deploy"):
         shutil.copytree(ROOT / name, directory / name, ignore=ignored)
     for name in _PROJECT:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, directory / name)
     for name in _LINKED:
         (directory / name).symlink_to(ROOT / name)
@@ -150,6 +152,17 @@ class Deployment:
     @property
     def table(self) -> str:
         return str(self.project.configuration["table"])
+
+    @property
+    def output_bucket(self) -> str | None:
+        """The bucket with the static files, if there are any."""
+        found: str | None = self.project.configuration.get("output_bucket")
+        return found
+
+    @property
+    def scheduled(self) -> str:
+        """The function that a schedule calls."""
+        return "sync" if "table" in self.project.configuration else "site"
 
     @cached_property
     def queue_url(self) -> str:
@@ -391,7 +404,7 @@ def deployed(cloud: Cloud, directory: Path, *, gateway: str = "rest", **configur
     """
     project = make_project(directory / "project", cloud, gateway=gateway, **configuration)
     deployment = deploy(project, directory / "code")
-    with deployment.worker("sync") as sync:
+    with deployment.worker(deployment.scheduled) as sync:
         sync.invoke({})
     yield deployment
 
@@ -401,7 +414,8 @@ def deploy(project: Project, code: Path, *arguments: str) -> Deployment:
     ran = project.sls("deploy", *FOR_THIS_MACHINE, *arguments)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     deployment = Deployment(project, code, project.template())
-    placed = deployment.template["Resources"]["ApiLambdaFunction"]["Properties"]["Code"]
+    function = f"{'Api' if deployment.scheduled == 'sync' else 'Site'}LambdaFunction"
+    placed = deployment.template["Resources"][function]["Properties"]["Code"]
     stored = deployment.outputs["ServerlessDeploymentBucketName"]
     content = project.cloud.aws.s3.get_object(Bucket=stored, Key=placed["S3Key"])["Body"].read()
     with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from tests.aws import Cloud
 from tests.aws_events import failed_messages
 from tests.deployed import Call, Deployment, Worker, sqs_record
 from tests.gateway import HttpGateway, RestGateway, read_gateway_responses
@@ -44,20 +45,29 @@ class Places:
     table: str
     queue_url: str
     dead_queue_url: str
+    output_bucket: str | None = None  # with the static files
 
     @property
     def variables(self) -> dict[str, str]:
         """What tells the functions of them."""
+        site = {} if self.output_bucket is None else {"ELASTICPYPI_OUTPUT_BUCKET": self.output_bucket}
         return {
             "ELASTICPYPI_BUCKET": self.bucket,
             "ELASTICPYPI_TABLE": self.table,
             "QUEUE_URL": self.queue_url,
+            **site,
         }
 
 
 def deployed_places(deployment: Deployment) -> Places:
     """Return what was deployed."""
-    return Places(deployment.bucket, deployment.table, deployment.queue_url, deployment.dead_queue_url)
+    return Places(
+        deployment.bucket,
+        deployment.table,
+        deployment.queue_url,
+        deployment.dead_queue_url,
+        deployment.output_bucket,
+    )
 
 
 def make_places(deployment: Deployment) -> Places:
@@ -79,13 +89,44 @@ def make_places(deployment: Deployment) -> Places:
             "QueueConfigurations": [{"QueueArn": _arn(sqs, made), "Events": entry["Events"]} for entry in notified]
         },
     )
-    return Places(bucket, table, made, dead_queue)
+    output_bucket = None if original.output_bucket is None else cloud.make_bucket()
+    return Places(bucket, table, made, dead_queue, output_bucket)
 
 
 def _arn(sqs: Any, queue_url: str) -> str:
     attributes = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]
     arn: str = attributes["QueueArn"]
     return arn
+
+
+def read_document(deployment: Deployment, bucket: str, path: str) -> bytes | None:
+    """Return an object's bytes, None where there is none."""
+    s3 = deployment.cloud.aws.s3
+    try:
+        return s3.get_object(Bucket=bucket, Key=path)["Body"].read()
+    except s3.exceptions.NoSuchKey:
+        return None
+
+
+def allow_reading(cloud: Cloud, bucket: str, service: str) -> None:
+    """Do what the stack's policies do on AWS; moto has no CloudFront that they could name."""
+    statements = [
+        {"Effect": "Allow", "Principal": {"Service": service}, "Action": action, "Resource": resource}
+        for action, resource in (
+            ("s3:GetObject", f"arn:aws:s3:::{bucket}/*"),
+            ("s3:ListBucket", f"arn:aws:s3:::{bucket}"),
+        )
+    ]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    cloud.aws.s3.put_bucket_policy(Bucket=bucket, Policy=policy)
+
+
+def forget_messages(deployment: Deployment, queue_url: str) -> None:
+    """Take all messages from a queue, as if they had been lost."""
+    sqs = deployment.cloud.aws.sqs
+    while messages := sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get("Messages"):
+        for message in messages:
+            sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
 
 
 class Pool:
@@ -197,6 +238,10 @@ class IndexOnAws:
     def url(self) -> str:
         return self.gateway.url
 
+    def document(self, path: str) -> bytes | None:
+        """Return a document among the static files; None where there is none."""
+        return read_document(self.deployment, self.places.output_bucket or "", path)
+
     @property
     def port(self) -> int:
         return urlsplit(self.url).port or 0
@@ -281,6 +326,7 @@ class IndexOnAws:
         """Return a resource under the name that it has in the deployment."""
         ours, theirs = self.places, deployed_places(self.deployment)
         names = (
+            *(((ours.output_bucket, theirs.output_bucket),) if ours.output_bucket and theirs.output_bucket else ()),
             (ours.bucket, theirs.bucket),
             (ours.table, theirs.table),
             (ours.queue_url.rpartition("/")[2], theirs.queue_url.rpartition("/")[2]),

@@ -1,8 +1,8 @@
 """What moto 5.2's CloudFormation leaves out of a template, done by the same server's own APIs.
 
-Bucket settings, policies, gateway responses, aliases, HTTP APIs and the table's settings; what is retained stays when
-it leaves a stack; a delete marker is an event; functions are not run (the tests do that, moto would in Docker);
-templates with mere warnings pass.
+Bucket settings, policies, gateway responses, aliases, HTTP APIs and the table's settings; of CloudFront the names; what
+is retained stays when it leaves a stack; a delete marker is an event; functions are not run (the tests do that, moto
+would in Docker); templates with mere warnings pass.
 """
 
 from __future__ import annotations
@@ -112,6 +112,8 @@ class Gaps:
             ("AWS::ApiGatewayV2::Route", self._put_route),
             ("AWS::ApiGatewayV2::Stage", self._put_stage),
             ("AWS::CloudWatch::Alarm", self._put_alarm),
+            *((f"AWS::CloudFront::{kind}", _name) for kind in ("CachePolicy", "Function", "OriginAccessControl")),
+            ("AWS::CloudFront::Distribution", lambda *_: f"E{uuid.uuid4().hex[:13].upper()}"),
         ):
             _add_model(type_name, create)
 
@@ -146,6 +148,12 @@ class Gaps:
         if lifecycle := properties.get("LifecycleConfiguration"):
             rules = [_lifecycle_rule(rule) for rule in lifecycle["Rules"]]
             s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": rules})
+        if website := properties.get("WebsiteConfiguration"):
+            documents = {
+                "IndexDocument": {"Suffix": website["IndexDocument"]},
+                "ErrorDocument": {"Key": website["ErrorDocument"]},
+            }
+            s3.put_bucket_website(Bucket=name, WebsiteConfiguration=documents)
         if notification := properties.get("NotificationConfiguration"):
             queues = [
                 {"QueueArn": entry["Queue"], "Events": [entry["Event"]]}
@@ -164,8 +172,9 @@ class Gaps:
             dynamodb.update_time_to_live(TableName=table.name, TimeToLiveSpecification=specification)
 
     def _put_bucket_policy(self, properties: Properties, region: str) -> str:
-        # moto refuses what a statement names whatever its condition, and there is no TLS here to ask for.
-        allowed = [entry for entry in properties["PolicyDocument"]["Statement"] if "Condition" not in entry]
+        # moto refuses what a statement names whatever its condition and whomever it is about; nor is there TLS here.
+        statements = properties["PolicyDocument"]["Statement"]
+        allowed = [entry for entry in statements if "Condition" not in entry and entry["Principal"] == "*"]
         if allowed:
             policy = json.dumps({**properties["PolicyDocument"], "Statement": allowed})
             self.client("s3", region).put_bucket_policy(Bucket=properties["Bucket"], Policy=policy)
@@ -246,7 +255,7 @@ def _add_model(type_name: str, put: Callable[[Properties, str], str]) -> None:
 
         @classmethod
         def has_cfn_attr(cls, attr: str) -> bool:
-            return attr in ("ApiId", "AliasArn", "Arn")
+            return attr in ("ApiId", "AliasArn", "Arn", "DomainName", "FunctionARN", "Id")
 
         def get_cfn_attribute(self, attribute: str) -> str:
             return self.physical_resource_id
@@ -271,6 +280,11 @@ def _add_model(type_name: str, put: Callable[[Properties, str], str]) -> None:
             return True
 
     _models.append(Model)
+
+
+def _name(properties: Properties, _: str) -> str:
+    """Make nothing of what the tests do themselves, but a name."""
+    return str(properties.get("Name", uuid.uuid4().hex))
 
 
 _models: list[type] = []  # moto finds them as subclasses, as long as somebody holds them

@@ -16,6 +16,8 @@ _OPERATORS: Mapping[str, Callable[[str, str], bool]] = {
     "ArnEquals": lambda value, pattern: _matches(pattern, value),
     "ArnLike": lambda value, pattern: _matches(pattern, value),
 }
+# They hold where the request lacks the key, too.
+_NEGATED = {"StringNotEquals": "StringEquals"}
 
 
 def is_allowed(
@@ -47,6 +49,8 @@ def _applies(statement: Mapping[str, Any], action: str, resource: str, context: 
 
 
 def _holds(operator: str, key: str, patterns: Sequence[str], context: Mapping[str, str]) -> bool:
+    if operator in _NEGATED:
+        return not _holds(_NEGATED[operator], key, patterns, context)
     return key in context and any(_OPERATORS[operator](context[key], pattern) for pattern in patterns)
 
 

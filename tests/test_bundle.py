@@ -101,7 +101,7 @@ LEFT_OUT = [
     r"RECORD$",
     r"/direct_url\.json$",
     r"^elasticpypi/(cli|client|importing)/",
-    r"^elasticpypi/.*/(sqlite|filesystem|local)\.py",
+    r"^elasticpypi/.*/(directory|filesystem|local|of_lists|sqlite)\.py",
     r"^(pip|setuptools|wheel|moto|pytest|granian|boto3|s3transfer)(/|-.*\.dist-info/)",
     r"^botocore/data/(?!(dynamodb|s3|sqs)/|[a-z_-]+\.json$)",
 ]
@@ -117,7 +117,7 @@ def test_templates_and_documents_come_along(for_lambda: zipfile.ZipFile) -> None
     data = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "elasticpypi").rglob("*")
-        if path.suffix in (".html", ".json") and not path.name.startswith("config")
+        if path.suffix in (".html", ".json", ".css", ".js", ".svg", ".xml") and not path.name.startswith("config")
     }
     assert data <= set(for_lambda.namelist())
 
@@ -223,7 +223,11 @@ def test_bytecode_is_used_whatever_the_source_says(unpacked: Path, tmp_path: Pat
 
 
 # What index imports only where no bucket is configured.
-NOT_IN_A_FUNCTION = {"elasticpypi.catalog.sqlite", "elasticpypi.storage.filesystem"}
+NOT_IN_A_FUNCTION = {
+    "elasticpypi.catalog.sqlite",
+    "elasticpypi.output.directory",
+    "elasticpypi.storage.filesystem",
+}
 
 
 def test_whatever_our_modules_import_is_there(for_lambda: zipfile.ZipFile) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.security import generate_password_hash
 
-from elasticpypi.config import Gateway, Permission, Settings, User, load_settings
+from elasticpypi.config import Gateway, OutputAccess, Permission, Settings, User, load_settings
 from elasticpypi.errors import ConfigError
 from elasticpypi.passwords import is_hash
 from tests.privileges import unprivileged
@@ -37,6 +37,13 @@ AWS: dict[str, Any] = {
     "table": "acme-table",
     "profile": "acme",
     "overwrite": True,
+}
+ALONE: dict[str, Any] = {
+    "service": "acme-pypi",
+    "stage": "/prod",
+    "bucket": "acme-files",
+    "output_bucket": "acme-pages",
+    "profile": None,
 }
 
 
@@ -77,6 +84,14 @@ def test_nothing_configured_gives_the_defaults(path: Path) -> None:
         runtime="python3.13",
         architecture="arm64",
         alarm_topic=None,
+        output_bucket=None,
+        output_access=OutputAccess.CLOUDFRONT,
+        output_url=None,
+        packages_url=None,
+        core_metadata=None,
+        title=None,
+        logo=None,
+        logo_width=None,
     )
     assert settings.all_users == ()
 
@@ -92,7 +107,17 @@ def test_every_key_of_a_file_is_read(path: Path) -> None:
         "architecture": "x86_64",
         "alarm_topic": TOPIC,
     }
-    assert load(path, {**AWS, **deployment, "users": users, "data": "/srv"}) == Settings(
+    site = {
+        "output_bucket": "acme-pages",
+        "output_access": "website",
+        "output_url": "https://pypi.example.org/acme/",
+        "packages_url": "https://files.example.org/",
+        "core_metadata": "beside",
+        "title": "Acme",
+        "logo": "https://example.org/logo.svg",
+        "logo_width": 120,
+    }
+    assert load(path, {**AWS, **deployment, **site, "users": users, "data": "/srv"}) == Settings(
         service="acme-pypi",
         stage="prod",
         bucket="acme-files",
@@ -110,6 +135,14 @@ def test_every_key_of_a_file_is_read(path: Path) -> None:
         runtime="python3.14",
         architecture="x86_64",
         alarm_topic=TOPIC,
+        output_bucket="acme-pages",
+        output_access=OutputAccess.WEBSITE,
+        output_url="https://pypi.example.org/acme/",
+        packages_url="https://files.example.org/",
+        core_metadata="beside",
+        title="Acme",
+        logo="https://example.org/logo.svg",
+        logo_width=120,
     )
 
 
@@ -135,6 +168,14 @@ VARIABLES = [
     ("runtime", "python3.14", "python3.14"),
     ("architecture", "x86_64", "x86_64"),
     ("alarm_topic", TOPIC, TOPIC),
+    ("output_bucket", "other", "other"),
+    ("output_access", "website", OutputAccess.WEBSITE),
+    ("output_url", "https://pypi.example.org/acme", "https://pypi.example.org/acme/"),
+    ("packages_url", "../../pool/", "../../pool/"),
+    ("core_metadata", "none", "none"),
+    ("title", "Acme & friends", "Acme & friends"),
+    ("logo", "/logo.svg", "/logo.svg"),
+    ("logo_width", "80", 80),
 ]
 
 
@@ -164,6 +205,24 @@ def test_where_nobody_logs_in_variables_need_no_credentials(path: Path) -> None:
     environ = {"ELASTICPYPI_BUCKET": "files", "ELASTICPYPI_TABLE": "catalog"}
     settings = load_settings(environ=environ, default_path=path, serving=False)
     assert settings == Settings(bucket="files", table="catalog")
+
+
+def test_an_index_of_static_files_alone_needs_no_table_and_no_credentials(path: Path) -> None:
+    assert load(path, ALONE) == Settings(
+        service="acme-pypi", stage="prod", bucket="acme-files", output_bucket="acme-pages"
+    )
+    environ = {"ELASTICPYPI_BUCKET": "files", "ELASTICPYPI_OUTPUT_BUCKET": "pages"}
+    assert load(path.with_name("none.json"), environ=environ) == Settings(bucket="files", output_bucket="pages")
+
+
+def test_static_files_beside_an_api_change_nothing_about_what_the_api_needs(path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'username' is missing"):
+        load(path, without({**AWS, "output_bucket": "acme-pages"}, "username"))
+
+
+@pytest.mark.parametrize("document", [ALONE, {**AWS, "output_bucket": "acme-pages"}])
+def test_local_ignores_where_static_files_lie(path: Path, document: dict[str, Any]) -> None:
+    assert load(path, {**LOCAL, **document}, local=True).output_bucket is None
 
 
 def test_another_file_is_read_instead_of_the_default_one(path: Path, tmp_path: Path) -> None:
@@ -266,6 +325,21 @@ WRONG_DOCUMENTS: list[tuple[dict[str, Any], str, str, str]] = [
     ({**AWS, "runtime": "python3.12"}, "'runtime'", "python3.13, python3.14", '"runtime": "python3.14"'),
     ({**AWS, "architecture": "aarch64"}, "'architecture'", "arm64, x86_64", '"architecture": "x86_64"'),
     ({**AWS, "alarm_topic": "operations"}, "'alarm_topic'", "ARN", '"alarm_topic": "arn:aws:sns:'),
+    (without(ALONE, "bucket"), "'bucket'", "missing", '"bucket": "'),
+    (without(ALONE, "stage"), "'stage'", "missing", '"stage": "/dev"'),
+    ({**ALONE, "username": "standard"}, "'password'", "missing", '"password": "'),
+    ({**ALONE, "output_bucket": "acme-files"}, "'output_bucket'", "the bucket of the files", '"output_bucket": "'),
+    ({**ALONE, "output_bucket": None}, "'output_bucket'", "not a string", '"output_bucket": "'),
+    ({**ALONE, "output_access": "public"}, "'output_access'", "cloudfront, website", '"output_access": "website"'),
+    ({**ALONE, "output_url": "/simple"}, "'output_url'", "https URL", '"output_url": "https://'),
+    ({**ALONE, "packages_url": "s3://x"}, "'packages_url'", "neither", '"packages_url": "https://'),
+    ({**ALONE, "packages_url": "a b"}, "'packages_url'", "neither", '"packages_url": "https://'),
+    ({**ALONE, "core_metadata": "there"}, "'core_metadata'", "output, beside, none", '"core_metadata": "beside"'),
+    ({**ALONE, "title": ""}, "'title'", "empty", '"title": "'),
+    ({**ALONE, "logo": "javascript:alert(1)"}, "'logo'", "neither", '"logo": "https://'),
+    ({**ALONE, "logo_width": "wide"}, "'logo_width'", "whole number", '"logo_width": 120'),
+    ({**ALONE, "logo_width": True}, "'logo_width'", "whole number", '"logo_width": 120'),
+    ({**ALONE, "logo_width": 0}, "'logo_width'", "whole number", '"logo_width": 120'),
     ({**LOCAL, "users": {}}, "'users'", "not a list", '"users": [{"username": "'),
     ({**LOCAL, "users": ["x"]}, "'users[0]'", "not an object", '"users": [{"username": "'),
     ({**LOCAL, "users": [{"password": "x"}]}, "'users[0].username'", "missing", '"username": "'),
@@ -306,6 +380,8 @@ WRONG_VARIABLES: list[tuple[dict[str, str], list[str]]] = [
     ({"OVERWRITE": "yes"}, ["'overwrite' in ELASTICPYPI_OVERWRITE", "ELASTICPYPI_OVERWRITE=false"]),
     ({"TAKE_OVER": "1"}, ["'take_over' in ELASTICPYPI_TAKE_OVER is neither", "ELASTICPYPI_TAKE_OVER=true"]),
     ({"GATEWAY": "edge"}, ["'gateway' in ELASTICPYPI_GATEWAY is not one of", "ELASTICPYPI_GATEWAY=http"]),
+    ({"LOGO_WIDTH": "1e3"}, ["'logo_width' in ELASTICPYPI_LOGO_WIDTH is not a whole number", "_LOGO_WIDTH=120"]),
+    ({"OUTPUT_BUCKET": "x"}, ["'bucket' is missing in the environment", "ELASTICPYPI_BUCKET=acme"]),
     ({"USERS": ""}, ["'users' in ELASTICPYPI_USERS is not a list", "ELASTICPYPI_USERS='[{"]),
     ({"USERS": f'[{{"password": "{SECRET}",]'}, ["ELASTICPYPI_USERS is not JSON", "line 1, column 29"]),
     ({"USERS": '["x"]'}, ["'users[0]' in ELASTICPYPI_USERS is not an object", "ELASTICPYPI_USERS='[{"]),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -14,6 +17,7 @@ from typing import Any
 
 import pytest
 import requests
+from werkzeug.security import generate_password_hash
 
 from deploy.settings import function_environment, resolve
 from elasticpypi.aws import AWS
@@ -22,9 +26,10 @@ from elasticpypi.errors import ConfigError
 from elasticpypi.handler.logs import Lines
 from tests.aws import REGION, Cloud
 from tests.clients import Account, Desk
-from tests.deployed import FOR_THIS_MACHINE, FUNCTIONS, Deployment, Project, deploy, deployed, make_project
+from tests.deployed import ACCOUNT, FOR_THIS_MACHINE, FUNCTIONS, Deployment, Project, deploy, deployed, make_project
 from tests.dists import make_wheel
 from tests.gateway import HttpGateway, RestGateway, read_gateway_responses
+from tests.policies import is_allowed
 from tests.running import free_port, process_tree, run_command, wait_for
 
 pytestmark = pytest.mark.timeout(600)  # seconds: Node, moto and CloudFormation take their time
@@ -127,6 +132,8 @@ def test_the_region_is_the_one_that_every_command_uses(
         assert AWS(profile=settings.profile, region=settings.region).region == expected
 
 
+PAGES = {"output_bucket": "acme-pypi-pages"}
+WEBSITE = {**PAGES, "output_access": "website"}
 MANY = [{"username": f"user-{number}", "password": "x" * 40} for number in range(60)]
 # (changes, what the message names)
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -135,6 +142,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"password": ""}, "'password'"),
     ({"users": MANY}, "'users' is too large"),
     ({"service": "a" * 60}, "'service' and 'stage' are too long"),
+    ({**PAGES, "output_bucket": "acme-pypi-files"}, "'output_bucket'"),
+    (WEBSITE, "'packages_url' is missing"),
+    ({**PAGES, "password": generate_password_hash("x", "scrypt:1024:8:1")}, "nobody could read the static files"),
     ({"alarm_topic": TOPIC, "region": "us-west-2"}, f"'alarm_topic' is in {REGION}, and the deployment in us-west-2"),
 ]
 
@@ -145,6 +155,43 @@ def test_what_cannot_be_deployed_names_the_key(path: Path, changes: dict[str, An
         resolved(path, {**CONFIGURATION, **changes})
     assert names in str(raised.value)
     assert SECRET not in str(raised.value)
+
+
+ALONE = {key: CONFIGURATION[key] for key in ("service", "stage", "bucket", "profile")} | PAGES
+
+
+def test_credentials_that_protect_nothing_are_refused(path: Path) -> None:
+    website = {**ALONE, **WEBSITE, "packages_url": "https://files.example.org/"}
+    assert resolved(path, website)["access"] == "none"
+    with pytest.raises(ConfigError, match="would protect nothing"):
+        resolved(path, {**website, "username": "standard", "password": SECRET})
+
+
+def test_cloudfront_lets_in_whom_it_can_compare_and_who_may_see_all_projects(path: Path) -> None:
+    users = [
+        {"username": "reader", "password": "ünï"},
+        {"username": "some", "password": "x", "projects": ["acme-*"]},
+        {"username": "slow", "password": generate_password_hash("x", "scrypt:1024:8:1")},
+    ]
+    header = f"Basic {base64.b64encode('reader:ünï'.encode()).decode()}"
+    assert resolved(path, {**ALONE, "users": users})["authorizations"] == [hashlib.sha256(header.encode()).hexdigest()]
+    assert resolved(path, ALONE)["authorizations"] == []
+
+
+def test_what_keeps_static_files_current_is_told_of_them_and_the_api_is_not(path: Path) -> None:
+    site = {
+        "output_url": "https://pypi.example.org/",
+        "packages_url": "https://files.example.org/",
+        "core_metadata": "beside",
+        "title": "Acme",
+        "logo": "https://example.org/logo.svg",
+        "logo_width": 80,
+    }
+    environment = resolved(path, {**CONFIGURATION, **PAGES, **site})["environment"]
+    assert resolved(path, CONFIGURATION)["environment"]["api"] == environment["api"]
+    told = load_settings(environ=environment["indexer"], default_path=path.with_name("none.json"), serving=False)
+    for key, value in {**PAGES, **site}.items():
+        assert getattr(told, key) == value
 
 
 def test_each_stage_has_a_configuration_of_its_own(path: Path) -> None:
@@ -168,6 +215,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rest": {"users": [{"username": "ci", "password": "x"}], "alarm_topic": TOPIC},
     "http": {"gateway": "http", "architecture": "x86_64", "runtime": "python3.14"},
     "taken over": {"take_over": True, "snap_start": True},
+    "with pages": {"output_bucket": "acme-pypi-pages"},
+    "with a website": {
+        "output_bucket": "acme-pypi-pages",
+        "output_access": "website",
+        "packages_url": "https://files.example.org/",
+        "core_metadata": "beside",
+    },
+    "alone": {"output_bucket": "acme-pypi-pages", "table": None},
+    "alone, taken over": {
+        "output_bucket": "acme-pypi-pages",
+        "table": None,
+        "username": None,
+        "password": None,
+        "take_over": True,
+    },
 }
 
 
@@ -180,6 +242,13 @@ def packaged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     ran = project.sls("package", *FOR_THIS_MACHINE, extra=offline)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return project
+
+
+ROLES = {"api": "ApiRole", "events": "EventsRole", "sync": "SyncRole", "site": "SiteRole"}
+
+
+def functions_of(project: Project) -> tuple[str, ...]:
+    return FUNCTIONS if "table" in project.configuration else ("site",)
 
 
 def of_type(template: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
@@ -203,28 +272,41 @@ def test_cfn_lint_finds_no_error(packaged: Project) -> None:
 
 
 def test_no_function_may_do_anything_to_everything(packaged: Project) -> None:
-    roles = of_type(packaged.template(), "AWS::IAM::Role")
-    assert set(roles) == {"ApiRole", "EventsRole", "SyncRole"}
-    for role in roles.values():
-        for policy in role["Policies"]:
-            for statement in policy["PolicyDocument"]["Statement"]:
-                assert statement["Effect"] == "Allow"
-                assert [action for action in statement["Action"] if "*" in action] == []
-                resource = json.dumps(statement["Resource"])
-                assert resource not in ('"*"', '["*"]')
-                # One bucket, its objects, one table, one queue, the function's own log.
-                assert resource.count("*") == int(":::acme-pypi-files/" in resource or "log-group" in resource)
+    template = packaged.template()
+    roles = of_type(template, "AWS::IAM::Role")
+    assert set(roles) == {ROLES[name] for name in functions_of(packaged)}
+    policies = [policy for role in roles.values() for policy in role["Policies"]]
+    for policy in (*policies, *of_type(template, "AWS::IAM::Policy").values()):
+        for statement in policy["PolicyDocument"]["Statement"]:
+            assert statement["Effect"] == "Allow"
+            assert [action for action in statement["Action"] if "*" in action] == []
+            resource = json.dumps(statement["Resource"])
+            assert resource not in ('"*"', '["*"]')
+            # A bucket, its objects, one table, one queue, the function's own log.
+            of_objects = re.search(r":::acme-pypi-(files|pages)/", resource) is not None
+            assert resource.count("*") == int(of_objects or "log-group" in resource)
+
+
+def test_who_only_reads_pages_may_not_write_them(packaged: Project) -> None:
+    for name, policy in of_type(packaged.template(), "AWS::IAM::Policy").items():
+        assert policy["Roles"] == [{"Ref": "EventsRole"}, {"Ref": "SyncRole"}], name
+    api = of_type(packaged.template(), "AWS::IAM::Role").get("ApiRole", {})
+    assert "acme-pypi-pages" not in json.dumps(api)
 
 
 def test_every_function_has_its_own_role_and_log(packaged: Project) -> None:
     template = packaged.template()
     functions = of_type(template, "AWS::Lambda::Function")
-    assert {function["FunctionName"] for function in functions.values()} == {f"acme-pypi-dev-{f}" for f in FUNCTIONS}
+    assert {function["FunctionName"] for function in functions.values()} == {
+        f"acme-pypi-dev-{name}" for name in functions_of(packaged)
+    }
     assert {json.dumps(function["Role"]) for function in functions.values()} == {
-        json.dumps({"Fn::GetAtt": [name, "Arn"]}) for name in ("ApiRole", "EventsRole", "SyncRole")
+        json.dumps({"Fn::GetAtt": [ROLES[name], "Arn"]}) for name in functions_of(packaged)
     }
     logs = of_type(template, "AWS::Logs::LogGroup")
-    assert {log["LogGroupName"] for log in logs.values()} == {f"/aws/lambda/acme-pypi-dev-{f}" for f in FUNCTIONS}
+    assert {log["LogGroupName"] for log in logs.values()} == {
+        f"/aws/lambda/acme-pypi-dev-{name}" for name in functions_of(packaged)
+    }
     assert {log["RetentionInDays"] for log in logs.values()} == {30}
 
 
@@ -245,7 +327,7 @@ def test_nobody_else_on_the_machine_reads_what_was_packaged(packaged: Project) -
 def test_a_password_is_not_shown(packaged: Project) -> None:
     printed = packaged.sls("print")
     assert printed.returncode == 0, printed.stdout + printed.stderr
-    assert "ApiRole" in printed.stdout
+    assert ROLES[functions_of(packaged)[0]] in printed.stdout
     assert "tr0ub4dor" not in printed.stdout + printed.stderr
 
 
@@ -262,10 +344,16 @@ def test_the_queue_lets_the_bucket_in_before_the_bucket_is_there(packaged: Proje
         assert '"Bucket"' not in json.dumps(policy)  # or each would wait for the other
 
 
+RETAINED = ("Bucket", "BucketPolicy", "Table", "OutputBucket", "OutputBucketPolicy")
+
+
 def test_bucket_and_table_are_retained_or_not_of_the_stack(packaged: Project) -> None:
     resources = packaged.template()["Resources"]
-    ours = {name: resource for name, resource in resources.items() if name in ("Bucket", "BucketPolicy", "Table")}
-    assert len(ours) == (0 if packaged.configuration.get("take_over") else 3)
+    kept = {"Bucket", "BucketPolicy"}
+    kept |= {"Table"} if "table" in packaged.configuration else set()
+    kept |= {"OutputBucket", "OutputBucketPolicy"} if "output_bucket" in packaged.configuration else set()
+    ours = {name: resource for name, resource in resources.items() if name in RETAINED}
+    assert set(ours) == (set() if packaged.configuration.get("take_over") else kept)
     for resource in ours.values():
         # A failed first attempt leaves nothing behind that a second one would stumble over.
         assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
@@ -273,7 +361,9 @@ def test_bucket_and_table_are_retained_or_not_of_the_stack(packaged: Project) ->
 
 def test_the_bucket_is_private_encrypted_and_versioned(packaged: Project) -> None:
     buckets = of_type(packaged.template(), "AWS::S3::Bucket")
-    assert [name for name in buckets if not all(buckets[name]["PublicAccessBlockConfiguration"].values())] == []
+    is_website = packaged.configuration.get("output_access") == "website"
+    public = [name for name in buckets if not all(buckets[name]["PublicAccessBlockConfiguration"].values())]
+    assert public == (["OutputBucket"] if is_website else [])
     if "Bucket" in buckets:
         assert buckets["Bucket"]["VersioningConfiguration"] == {"Status": "Enabled"}
         assert "BucketEncryption" in buckets["Bucket"]
@@ -289,7 +379,7 @@ def test_a_message_is_not_seen_twice_while_a_function_is_at_it(packaged: Project
     template = packaged.template()
     timeouts = {f["Handler"]: f["Timeout"] for f in of_type(template, "AWS::Lambda::Function").values()}
     queue = of_type(template, "AWS::SQS::Queue")["EventsQueue"]
-    assert queue["VisibilityTimeout"] == 6 * timeouts["elasticpypi.handler.events.handle"]
+    assert queue["VisibilityTimeout"] == 6 * max(timeouts.values())
     assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
     (source,) = of_type(template, "AWS::Lambda::EventSourceMapping").values()
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
@@ -299,7 +389,7 @@ def test_a_message_is_not_seen_twice_while_a_function_is_at_it(packaged: Project
 def test_what_the_gateway_answers_itself_is_part_of_the_deployment(packaged: Project) -> None:
     template = packaged.template()
     answers = read_gateway_responses(template)
-    if packaged.configuration.get("gateway") == "http":
+    if packaged.configuration.get("gateway") == "http" or "api" not in functions_of(packaged):
         assert answers == {}
         return
     assert "elasticpypi upload" in str(answers["REQUEST_TOO_LARGE"].template)
@@ -323,7 +413,11 @@ def test_alarms_go_to_the_topic_if_there_is_one(packaged: Project) -> None:
     alarms = of_type(packaged.template(), "AWS::CloudWatch::Alarm")
     topic = packaged.configuration.get("alarm_topic")
     assert {tuple(alarm["AlarmActions"]) for alarm in alarms.values()} == {() if topic is None else (topic,)}
-    assert {"DeadEventsAlarm", "DriftAlarm", "ApiErrorsAlarm", "ApiCrashesAlarm"} <= set(alarms)
+    assert {"DeadEventsAlarm", "DriftAlarm"} <= set(alarms)
+    of_functions = {"ApiErrorsAlarm", "ApiCrashesAlarm", "EventsErrorsAlarm", "SyncErrorsAlarm", "SiteErrorsAlarm"}
+    expected = {"SiteErrorsAlarm"} if functions_of(packaged) == ("site",) else of_functions - {"SiteErrorsAlarm"}
+    assert of_functions & set(alarms) == expected
+    assert ("SiteFailedAlarm" in alarms) == ("output_bucket" in packaged.configuration)
 
 
 def test_alarms_look_at_the_metrics_that_the_functions_write(packaged: Project) -> None:
@@ -334,12 +428,118 @@ def test_alarms_look_at_the_metrics_that_the_functions_write(packaged: Project) 
     line = json.loads(lines.getvalue())
     (directive,) = line["_aws"]["CloudWatchMetrics"]
     alarms = of_type(packaged.template(), "AWS::CloudWatch::Alarm")
-    alarm = alarms["ApiErrorsAlarm"]
-    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == (directive["Namespace"], "Errors", "Sum")
+    if "ApiErrorsAlarm" in alarms:
+        alarm = alarms["ApiErrorsAlarm"]
+        assert (alarm["Namespace"], alarm["MetricName"]) == (directive["Namespace"], "Errors")
+        assert alarm["Statistic"] == "Sum"
     assert "Errors" in [metric["Name"] for metric in directive["Metrics"]]
-    for each in (alarm, alarms["DriftAlarm"]):
+    for each in (alarm for alarm in alarms.values() if alarm["Namespace"] == directive["Namespace"]):
         named = {dimension["Name"]: dimension["Value"] for dimension in each["Dimensions"]}
         assert named == {name: line[name] for name in directive["Dimensions"][0]}
+
+
+def statements_of(packaged: Project, bucket: str) -> list[dict[str, Any]]:
+    """The statements of a bucket's policy, their references and account written out."""
+    policy = of_type(packaged.template(), "AWS::S3::BucketPolicy")[f"{bucket}Policy"]
+    text = re.sub(r'{"Fn::Sub": ("[^"]*")}', r"\1", json.dumps(policy["PolicyDocument"]["Statement"]))
+    text = text.replace('{"Ref": "AWS::AccountId"}', f'"{ACCOUNT}"').replace("${AWS::AccountId}", ACCOUNT)
+    statements: list[dict[str, Any]] = json.loads(text.replace("${AWS::Partition}", "aws"))
+    return statements
+
+
+def may_read(statements: list[dict[str, Any]], who: object, action: str, resource: str, **context: str) -> bool:
+    """Whether a policy lets somebody in; what it says about TLS is left out, and nobody else has a say."""
+    applying = [
+        {key: value for key, value in statement.items() if key != "Principal"}
+        for statement in statements
+        if statement["Sid"] != "OnlyOverTls" and statement["Principal"] in ("*", who)
+    ]
+    named = {name.replace("_", ":"): value for name, value in context.items()}
+    return is_allowed(applying, action, f"arn:aws:s3:::{resource}", named)
+
+
+CLOUDFRONT = {"Service": "cloudfront.amazonaws.com"}
+OUR_DISTRIBUTION = f"arn:aws:cloudfront::{ACCOUNT}:distribution/${{Distribution}}"
+# (bucket, action, resource, whether CloudFront may)
+READ_BY_CLOUDFRONT = [
+    ("Bucket", "s3:GetObject", "acme-pypi-files/acme/acme-1.0-py3-none-any.whl", True),
+    ("Bucket", "s3:GetObject", "acme-pypi-files/acme-1.0.tar.gz", True),
+    ("Bucket", "s3:ListBucket", "acme-pypi-files", True),
+    ("Bucket", "s3:GetObject", "acme-pypi-files/acme/project.json", False),
+    ("Bucket", "s3:GetObject", "acme-pypi-files/.elasticpypi/upstream/acme-1.0-py3-none-any.whl", False),
+    ("Bucket", "s3:GetObjectVersion", "acme-pypi-files/acme/acme-1.0-py3-none-any.whl", False),
+    ("OutputBucket", "s3:GetObject", "acme-pypi-pages/simple/acme/index.html", True),
+    ("OutputBucket", "s3:ListBucket", "acme-pypi-pages", True),
+    ("OutputBucket", "s3:GetObject", "acme-pypi-pages/.elasticpypi/catalog/root.json", False),
+    ("OutputBucket", "s3:PutObject", "acme-pypi-pages/simple/index.html", False),
+]
+
+
+@pytest.mark.parametrize(("bucket", "action", "resource", "expected"), READ_BY_CLOUDFRONT)
+def test_cloudfront_reads_what_clients_ask_for(
+    packaged: Project, bucket: str, action: str, resource: str, *, expected: bool
+) -> None:
+    if packaged.configuration.get("take_over") or f"{bucket}Policy" not in packaged.template()["Resources"]:
+        return
+    with_cloudfront = "Distribution" in packaged.template()["Resources"]
+    policy = statements_of(packaged, bucket)
+    given = {"aws_SourceArn": OUR_DISTRIBUTION, "aws_PrincipalAccount": "cloudfront"}
+    allowed = may_read(policy, CLOUDFRONT, action, resource, **given)
+    public = packaged.configuration.get("output_access") == "website" and bucket == "OutputBucket"
+    assert allowed == (expected and (with_cloudfront or public))
+    if not public:
+        another = {"aws_SourceArn": f"arn:aws:cloudfront::{ACCOUNT}:distribution/another"}
+        assert not may_read(policy, CLOUDFRONT, action, resource, **another)
+        assert not may_read(policy, {"AWS": "somebody"}, action, resource)
+
+
+def test_a_website_is_read_by_everybody_but_for_what_the_site_keeps_for_itself(packaged: Project) -> None:
+    template = packaged.template()
+    website = template["Resources"].get("OutputBucket", {}).get("Properties", {}).get("WebsiteConfiguration")
+    if packaged.configuration.get("output_access") != "website":
+        assert website is None
+        return
+    assert website == {"IndexDocument": "index.html", "ErrorDocument": "404.html"}
+    policy = statements_of(packaged, "OutputBucket")
+    state = "acme-pypi-pages/.elasticpypi/catalog/root.json"
+    assert may_read(policy, "*", "s3:GetObject", "acme-pypi-pages/simple/index.html")
+    assert may_read(policy, "*", "s3:ListBucket", "acme-pypi-pages")  # or what is missing would be forbidden
+    assert not may_read(policy, "*", "s3:GetObject", state)
+    assert not may_read(policy, "*", "s3:PutObject", "acme-pypi-pages/simple/index.html")
+    of_our_account = [each for each in policy if each["Effect"] == "Deny"]
+    assert not any(may_deny(each, state, aws_PrincipalAccount=ACCOUNT) for each in of_our_account)
+
+
+def may_deny(statement: dict[str, Any], resource: str, **context: str) -> bool:
+    allowing = {"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*", "Sid": "everything"}
+    return not may_read([allowing, statement], "*", "s3:GetObject", resource, **context)
+
+
+def test_cloudfront_asks_for_the_credentials_that_are_configured(packaged: Project) -> None:
+    requests_ = of_type(packaged.template(), "AWS::CloudFront::Function")
+    if not requests_:
+        assert packaged.configuration.get("output_access") == "website" or "output_bucket" not in packaged.configuration
+        return
+    (function,) = requests_.values()
+    expected = []
+    if "username" in packaged.configuration:
+        header = f"Basic {base64.b64encode(f'standard:{SECRET}'.encode()).decode()}"
+        expected = [hashlib.sha256(header.encode()).hexdigest()]
+    (found,) = re.findall(r"^const AUTHORIZATIONS = (\[[^\]]*\]);$", function["FunctionCode"], re.MULTILINE)
+    assert json.loads(found) == expected
+    assert SECRET not in function["FunctionCode"]
+
+
+def test_files_come_from_their_bucket_and_core_metadata_from_that_of_the_pages(packaged: Project) -> None:
+    found = of_type(packaged.template(), "AWS::CloudFront::Distribution")
+    if not found:
+        return
+    (distribution,) = (each["DistributionConfig"] for each in found.values())
+    origins = {each["Id"]: each["DomainName"]["Fn::Sub"].partition(".")[0] for each in distribution["Origins"]}
+    assert origins == {"output": "acme-pypi-pages", "files": "acme-pypi-files"}
+    behaviors = [(each["PathPattern"], each["TargetOriginId"]) for each in distribution["CacheBehaviors"]]
+    assert behaviors == [("/packages/*.metadata", "output"), ("/packages/*", "files")]
+    assert distribution["DefaultCacheBehavior"]["TargetOriginId"] == "output"
 
 
 def test_snap_start_is_of_a_published_version(packaged: Project) -> None:
@@ -452,6 +652,7 @@ def test_the_indexer_needs_no_flask(deployment: Deployment) -> None:
         assert events.modules.isdisjoint({"flask", "werkzeug", "jinja2", "click", "sqlite3", "requests"})
 
 
+@pytest.mark.heavy
 def test_a_deployment_is_repeated_changed_removed_and_taken_over(tmp_path: Path, cloud: Cloud) -> None:
     project = make_project(tmp_path / "project", cloud)
     first = deploy(project, tmp_path / "code")

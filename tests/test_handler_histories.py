@@ -24,6 +24,7 @@ from elasticpypi.storage import Storage
 from elasticpypi.sync import sync
 from tests.aws_events import BUCKET, Invocation, failed_messages, s3_event, s3_record, sqs_event, sqs_message
 from tests.dists import make_wheel
+from tests.examples import examples
 from tests.test_reconcile_interleaved import Adapters, open_aws, open_local
 
 
@@ -234,8 +235,9 @@ def run(adapters: Adapters, history: tuple[list[Step], Any]) -> None:
 UNHURRIED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 
 
-@pytest.mark.timeout(300)
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=UNHURRIED)
+@pytest.mark.many_examples
+@pytest.mark.timeout(600)
+@settings(max_examples=examples(100, 2000), deadline=None, derandomize=True, suppress_health_check=UNHURRIED)
 @given(HISTORIES)
 def test_the_catalog_ends_as_a_sync_would_make_it(
     request: pytest.FixtureRequest, history: tuple[list[Step], Any]
@@ -244,8 +246,9 @@ def test_the_catalog_ends_as_a_sync_would_make_it(
         run(adapters, history)
 
 
-@pytest.mark.timeout(300)
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=UNHURRIED)
+@pytest.mark.many_examples
+@pytest.mark.timeout(600)
+@settings(max_examples=examples(8, 100), deadline=None, derandomize=True, suppress_health_check=UNHURRIED)
 @given(HISTORIES)
 def test_the_catalog_ends_as_a_sync_would_make_it_on_aws(
     request: pytest.FixtureRequest, history: tuple[list[Step], Any]

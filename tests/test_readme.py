@@ -215,6 +215,7 @@ def running(project: Project, command: str, environment: Mapping[str, str], log:
         process.wait(30)
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(900)
 def test_the_page_on_aws_runs_as_it_stands_there(cloud: Cloud, tmp_path: Path) -> None:
     configure, deploy, use, serve, check, update, remove, take_over = blocks("sh", ON_AWS)

@@ -25,6 +25,7 @@ class Deployment:
     take_over: bool = False  # the stack makes neither bucket nor table
     profile: str | None = None  # whose credentials are used; None: those of the environment
     url: str | None = None  # where clients find the index; None: where the stack says
+    is_alone: bool = False  # nothing but static files: there is neither a table nor an API
 
     @property
     def notification(self) -> str:
@@ -44,13 +45,14 @@ class Deployment:
     @property
     def indexer(self) -> str:
         """The function that reads the queue."""
-        return f"{self.stack}-events"
+        return f"{self.stack}-site" if self.is_alone else f"{self.stack}-events"
 
 
-def deployment_of(settings: Settings, *, bucket: str, table: str) -> Deployment:
-    """Return what the settings name."""
+def deployment_of(settings: Settings, *, bucket: str, table: str | None) -> Deployment:
+    """Return what the settings name; without a table, an index of nothing but static files."""
     stack = f"{settings.service}-{settings.stage}"
-    return Deployment(bucket, table, stack, settings.take_over, settings.profile, settings.url)
+    own = (settings.take_over, settings.profile, settings.url)
+    return Deployment(bucket, table or "", stack, *own, is_alone=table is None)
 
 
 def named_on_the_command_line(names: Deployment, region: str) -> str:

@@ -65,10 +65,12 @@ def examine(aws: AWS, names: Deployment, *, fix: bool = False) -> Iterator[Findi
     yield credentials
     if credentials.remedy is not None:
         return
-    for groups in (("bucket", bucket.check_bucket, _BUCKET), ("table", table.check_table, _TABLE)):
-        yield from _look_at_all(*groups, aws, names, fix=fix)
+    yield from _look_at_all("bucket", bucket.check_bucket, _BUCKET, aws, names, fix=fix)
+    if not names.is_alone:
+        yield from _look_at_all("table", table.check_table, _TABLE, aws, names, fix=fix)
     yield from _look_at_all("queue", events.check_queue, _QUEUE, aws, names, fix=fix)
-    yield _look("API", api.check_api, aws, names, fix=fix)
+    if not names.is_alone:
+        yield _look("API", api.check_api, aws, names, fix=fix)
 
 
 def _look_at_all(

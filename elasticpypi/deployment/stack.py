@@ -33,7 +33,7 @@ def how_to_deploy(aws: AWS, names: Deployment) -> str:
         return f"run {DEPLOY}, and then {FIX}"
     if _has_bucket(aws, names):
         return f"{names.bucket!r} is there already, and {DEPLOY} would fail to make it: {TAKE_OVER}"
-    if _answers(lambda: aws.dynamodb.describe_table(TableName=names.table)):
+    if not names.is_alone and _answers(lambda: aws.dynamodb.describe_table(TableName=names.table)):
         return f"name another one in 'table', for {names.table!r} is there already, and run {DEPLOY}, which makes both"
     return f"run {DEPLOY}"
 

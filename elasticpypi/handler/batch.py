@@ -12,38 +12,27 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
 from elasticpypi.errors import ElasticpypiError, EventFailedError, UnavailableError
 from elasticpypi.handler.logs import Lines
+from elasticpypi.handler.trying import NO_TIME, PAUSES, Context, deadline, tries
 from elasticpypi.index import Failed, Index, Outcome, Reconciled
 from elasticpypi.model import Decisions, File, Rejection
-from elasticpypi.names import parse_key
+from elasticpypi.names import NormalizedName, parse_key, project_of
 
-_NO_TIME = "there was no time left for it"
-# Before what cannot be done now is tried again. The queue gives it back after an hour and a half only, the longest that
-# an invocation and what goes wrong around it may take.
-PAUSES = (1.0, 4.0, 16.0)  # seconds
+if TYPE_CHECKING:
+    from elasticpypi.handler.keeping import SiteKeeper
+
 _FINISHED_BYTES = 25_000_000  # of an upload in a second, at the least: it is read, unpacked and copied
 _RESERVE_SECONDS = 20.0  # of the function's time, in which what was begun comes to an end
+_FOR_THE_SITE = 0.3  # of the time, where pages are written after what objects say
 _log = logging.getLogger(__name__)
-
-
-class Context(Protocol):
-    """What Lambda says of an invocation."""
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Return how much time the function has left."""
-
-
-def deadline(context: Context, *, reserve_seconds: float) -> float:
-    """Return when, by `time.monotonic()`, nothing new should be begun: so long before the function's own end."""
-    remaining = context.get_remaining_time_in_millis() / 1000
-    return time.monotonic() + remaining - min(reserve_seconds, remaining / 2)
 
 
 @dataclass(slots=True)
@@ -53,6 +42,7 @@ class _Message:
     identifier: str
     keys: dict[str, float | None] = field(default_factory=dict)  # key -> when it happened, in seconds since 1970
     finish: Mapping[str, Any] | None = None
+    goes_on: str | None = None  # which work has to go on where it stopped
     problem: str | None = None  # why it has to come again
 
 
@@ -65,12 +55,17 @@ class Batches:
         lines: Lines,
         *,
         bucket: str,
+        site: SiteKeeper | None = None,
+        long_work: Mapping[str, Callable[[float], object]] = MappingProxyType({}),
         pauses: Sequence[float] = PAUSES,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`site` is kept current, too; `long_work` can be told by name to go on until a time of `time.monotonic()`."""
         self._index = index
         self._lines = lines
         self._bucket = bucket
+        self._site = site
+        self._long_work = long_work
         self._pauses = pauses
         self._clock = clock
 
@@ -113,8 +108,10 @@ class Batches:
                 pass  # S3 tries out whether it may send
             case {"finish": dict(request)}:
                 message.finish = request
+            case {"go_on": str(work)} if work in self._long_work:
+                message.goes_on = work
             case _:
-                self._refuse(message, "it is neither a notification of S3 nor an upload to be finished")
+                self._refuse(message, "it is neither a notification of S3 nor work to be done")
 
     def _read_record(self, message: _Message, record: object) -> None:
         match record:
@@ -141,23 +138,54 @@ class Batches:
     def _carry_out(self, messages: Iterable[_Message], context: Context) -> None:
         until = deadline(context, reserve_seconds=_RESERVE_SECONDS)
         messages = list(messages)
-        problems = self._reconcile(_happened(messages), until)
+        share = 0.0 if self._site is None else _FOR_THE_SITE * (until - time.monotonic())
+        problems = self._reconcile(_happened(messages), until - share)
         for message in messages:
             for key in message.keys:
                 message.problem = problems.get(key, message.problem)
+        self._update_site(messages, until)
         # Last, and the smallest first: what is not finished in time is stopped with the whole batch.
         finishing = [(_size(message.finish), message) for message in messages if message.finish is not None]
         for number, (size, message) in enumerate(sorted(finishing, key=lambda each: each[0])):
             fits = time.monotonic() + size / _FINISHED_BYTES < until
-            message.problem = self._finish(message.finish or {}, until) if fits or number == 0 else _NO_TIME
+            message.problem = self._finish(message.finish or {}, until) if fits or number == 0 else NO_TIME
+        self._go_on(messages, until)
+
+    def _update_site(self, messages: Sequence[_Message], until: float) -> None:
+        """Write the pages of all projects that messages name: also of those whose rows were right already.
+
+        An upload through the API has changed its row before its event came.
+        """
+        if self._site is None:
+            return
+        happened = _happened_to_projects(message for message in messages if message.problem is None)
+        problems = self._site.update(happened, until) if happened else {}
+        for message in messages:
+            reasons = (problems.get(name) for name in map(_project, message.keys) if name is not None)
+            message.problem = message.problem or next(filter(None, reasons), None)
+
+    def _go_on(self, messages: Sequence[_Message], until: float) -> None:
+        """Do each long work that has to go on once, however often it is asked for."""
+        for work in sorted({message.goes_on for message in messages if message.goes_on is not None}):
+            problem = None
+            try:
+                self._long_work[work](until)
+            except Exception as error:  # noqa: BLE001 (the messages beside it are not to suffer, and it is told of)
+                problem = str(error)
+                self._lines.write("went on", {"work": work, "outcome": "failed", "reason": problem})
+                if not isinstance(error, ElasticpypiError):
+                    _log.exception("%s failed in a way that nobody has foreseen", work)
+            for message in messages:
+                if message.goes_on == work:
+                    message.problem = problem
 
     def _reconcile(self, happened: Mapping[str, float | None], until: float) -> Mapping[str, str]:
         """Reconcile keys, each once; return why some of them have to come again."""
-        problems = dict.fromkeys(happened, _NO_TIME)
+        problems = dict.fromkeys(happened, NO_TIME)
         counts: Counter[str] = Counter()
         lags: list[float] = []
         waiting: Iterable[str] = happened
-        for _ in self._tries(until):
+        for _ in tries(self._pauses, until):
             again = []
             for outcome in self._index.reconcile_all(waiting, deadline=until):
                 if isinstance(outcome, Failed):
@@ -174,14 +202,6 @@ class Batches:
             waiting = again
         self._count(counts | {"failed": len(problems)}, lags)
         return problems
-
-    def _tries(self, until: float) -> Iterator[float]:
-        """Let the caller try, and again after longer and longer pauses."""
-        for pause in (0.0, *self._pauses):
-            if pause and time.monotonic() + pause >= until:
-                return
-            time.sleep(pause)
-            yield pause
 
     def _count(self, counts: Mapping[str, int], lags: list[float]) -> None:
         metrics = {name: counts[what] for name, what in _METRICS.items() if counts.get(what)}
@@ -204,8 +224,8 @@ class Batches:
 
     def _finish(self, request: Mapping[str, Any], until: float) -> str | None:
         """Finish an upload; return why it has to be tried again."""
-        problem = _NO_TIME
-        for _ in self._tries(until):
+        problem = NO_TIME
+        for _ in tries(self._pauses, until):
             if time.monotonic() >= until:
                 break
             try:
@@ -254,6 +274,22 @@ def _happened(messages: Iterable[_Message]) -> dict[str, float | None]:
         for key, at in message.keys.items():
             known = happened.get(key)
             happened[key] = at if known is None else known if at is None else min(known, at)
+    return happened
+
+
+def _project(key: str) -> NormalizedName | None:
+    named = parse_key(key)
+    return None if named is None else project_of(named)
+
+
+def _happened_to_projects(messages: Iterable[_Message]) -> dict[NormalizedName, float | None]:
+    """Return when each project was first spoken of."""
+    happened: dict[NormalizedName, float | None] = {}
+    for key, at in _happened(messages).items():
+        project = _project(key)
+        if project is not None:
+            known = happened.get(project)
+            happened[project] = at if known is None else known if at is None else min(known, at)
     return happened
 
 

@@ -1,4 +1,4 @@
-"""The Lambda function that keeps the catalog current: told of objects by the queue, or by S3 itself."""
+"""The Lambda function that keeps catalog and static files current: told of objects by the queue, or by S3 itself."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import os
 
 import elasticpypi.handler.starting  # first, since it matters for the others
 from elasticpypi.handler.batch import Batches
-from elasticpypi.handler.opening import open_function
+from elasticpypi.handler.opening import open_function, open_site_keeper, open_work_queue
 
 # Here and not on the first event: it is part of what Lambda prepares, or keeps as a snapshot.
 _function = open_function(os.environ, serving=False)
-handle = Batches(_function.index, _function.lines, bucket=_function.bucket).handle
+_site = open_site_keeper(_function, open_work_queue(_function, os.environ))
+handle = Batches(
+    _function.index,
+    _function.lines,
+    bucket=_function.bucket,
+    site=_site,
+    long_work={} if _site is None else {"build": _site.build},
+).handle
 elasticpypi.handler.starting.end_start()

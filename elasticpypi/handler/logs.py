@@ -20,7 +20,7 @@ NAMESPACE = "elasticpypi"
 # CloudWatch takes as many values of a metric in one line.
 _MAX_VALUES = 100
 _LONGEST = 4000  # characters of one text
-_UNITS = {"Lag": "Seconds"}  # all others are counts
+_UNITS = {"Lag": "Seconds", "SiteLag": "Seconds"}  # all others are counts
 _SECRET = re.compile(
     r"(X-Amz-(?:Signature|Credential|Security-Token)=|(?:Basic|Bearer)\s+)[^\s&\"'<>\\]+", re.IGNORECASE
 )

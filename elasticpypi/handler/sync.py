@@ -1,6 +1,6 @@
 """The Lambda function that a schedule calls: it makes the catalog equal to the bucket, or only says where it is not.
 
-What it finds, events have missed.
+What it finds, events have missed. Then it compares the static files with the catalog, if there are any.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 
 import elasticpypi.handler.starting  # first, since it matters for the others
-from elasticpypi.handler.opening import open_function
+from elasticpypi.handler.opening import open_function, open_site_keeper, open_work_queue
 from elasticpypi.handler.scheduled import Scheduled
 
 _function = open_function(os.environ, serving=False)
-handle = Scheduled(_function.index, _function.lines).handle
+_site = open_site_keeper(_function, open_work_queue(_function, os.environ))
+handle = Scheduled(_function.index, _function.lines, site=_site).handle
 elasticpypi.handler.starting.end_start()
