@@ -19,12 +19,14 @@ INSTALL = $(RUN) pip --disable-pip-version-check install --quiet
 serve: .venv/installed
 	@exec $(RUN) elasticpypi serve --host "$(HOST)" --port "$(PORT)" --data "$(DATA)"
 
-test: lint .peers/installed .venv/system-packages node_modules/.installed
-	$(RUN) pytest -m "not heavy" -n 3
+# What it needs comes side by side: most of that waits for a network, or runs on one core.
+test:
+	@$(MAKE) --no-print-directory --jobs=3 lint .peers/installed .venv/system-packages node_modules/.installed
+	$(RUN) pytest -m "not heavy" -n 3 --dist loadgroup
 
 # Gigabytes, minutes and measurements of memory; a module's tests one after the other.
 test-heavy: .venv/installed-tests .peers/installed .venv/system-packages node_modules/.installed
-	$(RUN) pytest -m heavy -n 2 --dist loadfile
+	EXAMPLES=many $(RUN) pytest -m "heavy or many_examples" -n 2 --dist loadfile
 
 lint: .venv/installed-tests
 	$(RUN) ruff check
@@ -73,9 +75,16 @@ clean:
 	$(INSTALL) --require-hashes -r requirements.txt -r requirements-local.txt
 	@touch $@
 
-# The project itself, editable, so that tests find the `elasticpypi` command from any directory.
-.venv/installed-tests: .venv/installed test-requirements.txt pyproject.toml
-	$(INSTALL) --require-hashes -r test-requirements.txt
+# The pinned pip before the rest: for as much as the tests need, the one that an older Python brings takes minutes.
+.venv/pip: .venv/installed test-requirements.txt
+	@sed -n '/^pip==/,/[^\\]$$/p' test-requirements.txt >.venv/pip.txt
+	$(INSTALL) --require-hashes -r .venv/pip.txt
+	@touch $@
+
+# The project itself, editable, so that tests find the `elasticpypi` command from any directory. Of what comes with it,
+# little is ever imported: bytecode is made when it is, not for all.
+.venv/installed-tests: .venv/pip pyproject.toml
+	$(INSTALL) --no-compile --require-hashes -r test-requirements.txt
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	$(RUN) pip check
 	@touch $@
@@ -86,9 +95,10 @@ node_modules/.installed: package-lock.json
 	else echo "What needs sls is skipped: install Node 20 or newer with npm." >&2; fi
 
 # Other people's indexes and mirrors, which need not agree with us about their dependencies.
-.peers/installed: .venv/created peers-requirements.txt
-	"$(PYTHON)" -m venv --clear .peers
-	.peers/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r peers-requirements.txt
+.peers/installed: .venv/created peers-requirements.txt | .venv/pip
+	"$(PYTHON)" -m venv --clear --without-pip .peers
+	$(RUN) pip --python .peers --disable-pip-version-check install --quiet --no-compile --require-hashes \
+		-r peers-requirements.txt
 	@touch $@
 
 # What tests and benchmarks run and pip cannot install. Where we may not either, tests are skipped, in CI they fail.

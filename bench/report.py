@@ -81,7 +81,8 @@ def _versions() -> Iterator[str]:
         text = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=False).stderr
         yield text.strip().rpartition(" ")[2].replace("/", " ")
     if (PEERS / "python").exists():
-        command = [str(PEERS / "python"), "-m", "pip", "--disable-pip-version-check", "list", "--format", "freeze"]
+        ours = [sys.executable, "-m", "pip", "--python", str(PEERS / "python"), "--disable-pip-version-check"]
+        command = [*ours, "list", "--format", "freeze"]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         installed = dict(line.split("==") for line in text.splitlines() if line.count("==") == 1)
         yield from (f"{name} {installed[name]}" for name in ("proxpi", "pypiserver", "gunicorn"))

@@ -69,6 +69,10 @@ class OutputError(UnavailableError):
     """What the index is written to as files failed."""
 
 
+class UnwritableDocumentError(OutputError):
+    """One document cannot lie where it should, although others can; the message says why, and what to do."""
+
+
 class QueueError(UnavailableError):
     """The queue takes no work."""
 
