@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.aws import Cloud, running_cloud
@@ -13,6 +15,11 @@ from tests.clients import Desk
 from tests.deployed import Deployment, deployed
 from tests.running import RunningServer, serving
 from tests.site import Site, open_cloud_site, open_site
+from tests.together import Together
+
+# How long an example takes says more about what else the machine is doing.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture
@@ -35,25 +42,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 _HEAVY_ON_AWS = {"poetry", "pdm", "hatch"}
 
 
-# Fixtures that take long to make, a run of sls or of pip each. `--dist loadgroup` gives all tests that need the same
-# one to one process; otherwise every process would make its own.
-_MADE_ONCE = ("deployment", "packaged", "for_lambda", "unpacked")
-
-
-@pytest.hookimpl(tryfirst=True)  # before what `-m` leaves out is left out, and xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # before what `-m` leaves out is left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of some clients as heavy, where they are against AWS; name the groups that belong together."""
+    """Mark the tests of some clients as heavy, where they are against AWS."""
     for item in items:
-        if not isinstance(item, pytest.Function):
-            continue
-        values = item.callspec.params if hasattr(item, "callspec") else {}
-        on_aws = values.get("shop") == "aws"
-        if on_aws and values.get("client") in _HEAVY_ON_AWS:
+        values = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if values.get("shop") == "aws" and values.get("client") in _HEAVY_ON_AWS:
             item.add_marker(pytest.mark.heavy)
-        needed = {"deployment"} if on_aws else set(item.fixturenames)
-        group = next((f"{name} {values.get(name, '')}".strip() for name in _MADE_ONCE if name in needed), None)
-        if group is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(optionalhook=True)  # where xdist is not told to be left out
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together | None:
+    """Let tests that share what takes long to make run in one process; None leaves it to xdist."""
+    return Together(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture

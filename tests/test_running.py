@@ -86,7 +86,7 @@ def answers(url: str, verify: str | bool) -> bool:
 
 
 def with_replaced(text: str, pairs: Mapping[str, str]) -> str:
-    """Replace what a test needs otherwise, each at least once."""
+    """Replace what a test needs otherwise, each at least once; first what a value of ours may be like."""
     for old, new in pairs.items():
         assert old in text
         text = text.replace(old, new)
@@ -104,8 +104,8 @@ def nginx(server: RunningServer, directory: Path) -> Iterator[Front]:
     example = with_replaced(
         (EXAMPLES / "nginx.conf").read_text(),
         {
-            "listen 443": f"listen 127.0.0.1:{port}",
             "127.0.0.1:5000": f"127.0.0.1:{server.port}",
+            "listen 443": f"listen 127.0.0.1:{port}",
             "/etc/ssl/pypi.example.com": str(directory),
         },
     )
@@ -128,7 +128,7 @@ def caddy(server: RunningServer, directory: Path) -> Iterator[Front]:
     program, port = require("caddy"), free_port()
     example = with_replaced(
         (EXAMPLES / "Caddyfile").read_text(),
-        {"pypi.example.com {": f"http://127.0.0.1:{port} {{", "127.0.0.1:5000": f"127.0.0.1:{server.port}"},
+        {"127.0.0.1:5000": f"127.0.0.1:{server.port}", "pypi.example.com {": f"http://127.0.0.1:{port} {{"},
     )
     configuration = directory / "Caddyfile"
     configuration.write_text(f"{{\n\tadmin off\n\tauto_https off\n}}\n{example}")

@@ -13,16 +13,16 @@ import pytest
 import requests
 
 from elasticpypi.names import NormalizedName
-from tests.aws import Cloud
+from tests.aws import REGION, Cloud
 from tests.aws_events import s3_event, s3_record, sqs_event, sqs_message
-from tests.clients import Desk
+from tests.clients import UPLOADERS, Desk, account
 from tests.deployed import Deployment, FunctionError, Worker, deployed
 from tests.dists import make_wheel
-from tests.loop import IndexOnAws, allow_reading, forget_messages, running_on_aws
-from tests.running import JSON
+from tests.loop import IndexOnAws, forget_messages, running_on_aws
+from tests.running import JSON, run_command
 from tests.static_serving import Bucket, CloudFront, function, listening
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("with_site")]  # one deployment is enough
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]  # seconds: a run of `sls`, and many of the functions
 HTML = "text/html"
 
 
@@ -101,11 +101,9 @@ def test_pip_installs_through_cloudfront_with_the_credentials_of_the_index(
     put_wheel(index, tmp_path / "made", "acme-pages")
     index.settle()
     code = index.deployment.template["Resources"]["SiteRequests"]["Properties"]["FunctionCode"]
-    cloud, reader = index.deployment.cloud, "cloudfront.amazonaws.com"
-    for name in (index.places.bucket, index.places.output_bucket or ""):
-        allow_reading(cloud, name, reader)
-    output = Bucket(cloud, index.places.output_bucket or "", reader)
-    source = Bucket(cloud, index.places.bucket, reader)
+    cloud, allowed = index.deployment.cloud, ("s3:GetObject", "s3:ListBucket")
+    output = Bucket(cloud, index.places.output_bucket or "", allowed)
+    source = Bucket(cloud, index.places.bucket, allowed)
     with function(code, tmp_path) as running, listening(CloudFront(running, output, source)) as url:
         assert requests.get(f"{url}/simple/", timeout=30).status_code == 401
         assert requests.get(f"{url}/simple/", auth=("admin", "secret"), timeout=30).status_code == 200
@@ -113,6 +111,23 @@ def test_pip_installs_through_cloudfront_with_the_credentials_of_the_index(
         installed = desk.pip("install", "--index-url", f"{place}/simple/", "acme-pages")
         assert installed.succeeded, installed.output
     assert desk.installed()[NormalizedName("acme-pages")] == "1.0"
+
+
+def test_what_people_decide_by_command_is_on_the_static_page(index: IndexOnAws, desk: Desk, name: str) -> None:
+    files = [make_wheel(desk.dist, name, version) for version in ("1.0", "2.0")]
+    sent = UPLOADERS["twine"](desk, account(index), "/legacy/", files)
+    assert sent.succeeded, sent.output
+    variables = {**index.deployment.cloud.environment, **index.places.variables}
+    variables |= {"ELASTICPYPI_REGION": REGION, "ELASTICPYPI_USERNAME": "admin", "ELASTICPYPI_PASSWORD": "secret"}
+    del variables["QUEUE_URL"]
+    for decided in (("yank", name, "1.0", "--reason", "broken"), ("delete", name, "2.0", "--yes")):
+        ran = run_command(*decided, home=desk.root / "home", extra=variables)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+    index.settle()
+    assert {filename: file["yanked"] for filename, file in (listed(index, name) or {}).items()} == {
+        files[0].name: "broken"
+    }
+    check_pages(index, name)
 
 
 def test_two_functions_at_the_same_project_lose_nothing(index: IndexOnAws, name: str, tmp_path: Path) -> None:
@@ -184,7 +199,6 @@ def test_the_nightly_comparison_repairs_what_others_have_done_and_says_so(index:
         assert line["SiteDrift"] == found["drift"]
 
 
-@pytest.mark.heavy  # tests/test_handler_site.py has it in small
 def test_a_comparison_without_time_goes_on_by_itself(index: IndexOnAws, tmp_path: Path) -> None:
     for number in range(20):
         put_wheel(index, tmp_path, f"many-{number}")
@@ -207,7 +221,6 @@ def clear(index: IndexOnAws) -> None:
             s3.delete_object(Bucket=bucket, Key=found["Key"])
 
 
-@pytest.mark.heavy  # likewise
 def test_no_page_is_touched_until_the_catalog_knows_the_whole_bucket(
     index: IndexOnAws, name: str, tmp_path: Path
 ) -> None:

@@ -21,12 +21,13 @@ from tests.aws_events import s3_event, s3_record
 from tests.clients import Desk
 from tests.deployed import Deployment, Worker, deployed
 from tests.dists import make_wheel
-from tests.loop import allow_reading, forget_messages, read_document
+from tests.loop import forget_messages, read_document
 from tests.policies import is_allowed
 from tests.running import run_command
 from tests.static_serving import Bucket, CloudFront, function, listening
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("alone")]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]  # seconds: a run of `sls`, and two dozen of the AWS CLI
+ALLOWED = ("s3:GetObject", "s3:ListBucket")  # to CloudFront, on both buckets
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +79,30 @@ def test_a_file_comes_and_goes(alone: Deployment, site: Worker, tmp_path: Path, 
     assert listed(alone, name) == set()  # the name stays taken
 
 
-def test_doctor_looks_at_what_there_is(alone: Deployment, tmp_path: Path) -> None:
+def test_what_people_decide_by_command_is_on_the_page(
+    alone: Deployment, site: Worker, tmp_path: Path, name: str
+) -> None:
+    first, second = (put_wheel(alone, tmp_path, name, version) for version in ("1.0", "2.0"))
+    alone.carry(site)
+    for decided in (("yank", name, "1.0", "--reason", "broken"), ("delete", name, "2.0", "--yes")):
+        ran = run_command(*decided, home=tmp_path / "home", extra=configured(alone))
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+    alone.carry(site)
+    page = read_document(alone, alone.output_bucket or "", f"simple/{name}/index.json") or b""
+    assert [(file["filename"], file["yanked"]) for file in json.loads(page)["files"]] == [
+        (first.rpartition("/")[2], "broken")
+    ]
+    assert read_document(alone, alone.bucket, second) is None
+
+
+def configured(alone: Deployment) -> dict[str, str]:
+    """What has a command read the configuration that was deployed."""
     path = alone.project.directory / "elasticpypi" / "config.json"
-    variables = {**alone.cloud.environment, "ELASTICPYPI_CONFIG": str(path), "ELASTICPYPI_REGION": REGION}
-    ran = run_command("doctor", "--json", home=tmp_path / "home", extra=variables)
+    return {**alone.cloud.environment, "ELASTICPYPI_CONFIG": str(path), "ELASTICPYPI_REGION": REGION}
+
+
+def test_doctor_looks_at_what_there_is(alone: Deployment, tmp_path: Path) -> None:
+    ran = run_command("doctor", "--json", home=tmp_path / "home", extra=configured(alone))
     findings = {finding["check"]: finding for finding in json.loads(ran.stdout)}
     assert {"bucket", "queue", "sync", "files"} <= set(findings), ran.stdout + ran.stderr
     assert findings.keys().isdisjoint({"table", "API"})
@@ -118,9 +139,7 @@ def test_pip_installs_without_any_code_running(
     put_wheel(alone, tmp_path / "made", name)
     alone.carry(site)
     code = alone.template["Resources"]["SiteRequests"]["Properties"]["FunctionCode"]
-    for bucket in (alone.bucket, alone.output_bucket or ""):
-        allow_reading(alone.cloud, bucket, "reader")
-    output, source = (Bucket(alone.cloud, bucket or "", "reader") for bucket in (alone.output_bucket, alone.bucket))
+    output, source = (Bucket(alone.cloud, bucket or "", ALLOWED) for bucket in (alone.output_bucket, alone.bucket))
     with function(code, tmp_path) as running, listening(CloudFront(running, output, source)) as url:
         installed = desk.pip("install", "--index-url", f"{url}/simple/", name)
     assert installed.succeeded, installed.output
@@ -129,7 +148,7 @@ def test_pip_installs_without_any_code_running(
 
 # By hand -------------------------------------------------------------------------------------------------------------
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 AWS_CLI = ROOT / ".peers" / "bin" / "aws"
 
 
@@ -197,11 +216,9 @@ def test_the_function_is_made_by_hand_as_documented(cloud: Cloud, desk: Desk, tm
     needed = {permission for call in worker.calls for permission in call.permissions()}
     assert [each for each in sorted(needed) if not is_allowed(policy["Statement"], *each)] == []
 
-    for bucket in (files, pages):
-        allow_reading(cloud, bucket, "reader")
     viewer_request = (ROOT / "docs" / "examples" / "cloudfront-function.js").read_text()
-    front = [Bucket(cloud, bucket, "reader") for bucket in (pages, files)]
-    with function(viewer_request, tmp_path) as running, listening(CloudFront(running, front[0], front[1])) as url:
+    output, source = (Bucket(cloud, bucket, ALLOWED) for bucket in (pages, files))
+    with function(viewer_request, tmp_path) as running, listening(CloudFront(running, output, source)) as url:
         installed = desk.pip("install", "--index-url", f"{url}/simple/", "acme-by-hand")
     assert installed.succeeded, installed.output
 
