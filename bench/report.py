@@ -66,7 +66,8 @@ Who takes part, as pinned in `requirements*.txt` and `peers-requirements.txt`: {
   so it is given only the directory of the project that is asked for; for its start, its memory (without load) and for
   publishing, one directory with everything. No JSON, no compression.
 
-Cold starts and costs on AWS are in [benchmarks-aws.md](benchmarks-aws.md).
+The index as static files, beside dumb-pypi, is in [benchmarks-static.md](benchmarks-static.md); cold starts and costs
+on AWS are in [benchmarks-aws.md](benchmarks-aws.md).
 
 proxpi and pypiserver answer an unchanged page in full; only elasticpypi and nginx say 304.
 

@@ -31,8 +31,9 @@ def project_name(number: int) -> str:
 def write_list(path: Path, files: int, *, more: int = 0) -> None:
     """Write a list with as many files, and `more` wheels that are new in projects which are there."""
     names = [name for number in range(files // FILES_A_PROJECT) for name in _filenames(number)]
-    names += [new_wheel(number) for number in range(more)]
-    path.write_text("".join(f"{_line(name, position)}\n" for position, name in enumerate(names)))
+    lines = [_line(name, position * 7919 % files) for position, name in enumerate(names)]  # in no order
+    lines += [_line(new_wheel(number), files + number) for number in range(more)]
+    path.write_text("".join(f"{line}\n" for line in lines))
 
 
 def new_wheel(number: int) -> str:
@@ -65,13 +66,14 @@ def _filenames(number: int) -> Iterator[str]:
         yield f"{project.replace('-', '_')}-1.{release}.tar.gz"
 
 
-def _line(filename: str, position: int) -> str:
+def _line(filename: str, place: int) -> str:
+    """Return a line of a list; `place` says how many files were uploaded before."""
     fields = {
         "filename": filename,
         "hash": f"sha256={hashlib.sha256(filename.encode()).hexdigest()}",
         "requires_dist": ["requests>=2.32", "packaging", "click>=8; extra == 'cli'"],
         "requires_python": ">=3.9",
-        "upload_timestamp": _FIRST_UPLOAD + position * 7919 % 100_003 * _BETWEEN_UPLOADS,  # in no order
+        "upload_timestamp": _FIRST_UPLOAD + place * _BETWEEN_UPLOADS,
         "uploaded_by": "ci",
     }
     return json.dumps(fields)

@@ -115,7 +115,9 @@ def outcomes(measured: Measured) -> Iterator[Outcome]:
 
 
 def _runs(sizes: Sizes) -> str:
-    return ", ".join(f"{rounds} runs with {files:,} files" for files, rounds in sizes.rounds.items())
+    return ", ".join(
+        f"{rounds} run{'s' if rounds > 1 else ''} with {files:,} files" for files, rounds in sizes.rounds.items()
+    )
 
 
 def _goal_rows(measured: Measured) -> Iterator[Sequence[str]]:

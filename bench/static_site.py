@@ -51,9 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=kept) as name:
         work = Path(name)
         _warm_up(work)
-        found = [
-            each for files in sizes.rounds for each in _measure_size(files, sizes, work, arguments.kept.absolute())
-        ]
+        found = [each for files in sizes.rounds for each in _measure_size(files, sizes, work, kept)]
     text = markdown(Measured(sizes, load_average, found))
     if output is None:
         print(text)
