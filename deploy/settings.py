@@ -77,6 +77,7 @@ def _resolve_site(settings: Settings) -> dict[str, Any]:
         return {"shape": shape, "catalog": catalog, **none, "files": "private", "coreMetadata": "elsewhere"}
     through_cloudfront = settings.output_access is OutputAccess.CLOUDFRONT
     _check_website(settings)
+    _check_core_metadata(settings)
     return {
         "shape": shape,
         "catalog": catalog,
@@ -123,6 +124,21 @@ def _check_website(settings: Settings) -> None:
         raise ConfigError(
             "'username' and 'users' would protect nothing: everybody may read a website of S3; leave them out, or "
             'choose "output_access": "cloudfront"'
+        )
+
+
+def _check_core_metadata(settings: Settings) -> None:
+    """Raise ConfigError where pages would announce core metadata that nobody finds: pip and uv stop at it."""
+    through_cloudfront = settings.output_access is OutputAccess.CLOUDFRONT
+    if through_cloudfront and settings.packages_url is None and settings.core_metadata == "beside":
+        raise ConfigError(
+            "'core_metadata' is \"beside\", and CloudFront takes core metadata from the pages' bucket: leave it out, "
+            'or say with "packages_url" who else gives out the files, for example "https://files.example.org/"'
+        )
+    if not through_cloudfront and settings.core_metadata == "output":
+        raise ConfigError(
+            "'core_metadata' is \"output\", and clients ask where the files are, which a website of S3 does not give "
+            'out: leave it out, or choose "core_metadata": "beside"'
         )
 
 

@@ -148,8 +148,7 @@ def load_settings(
 
     The file is the one that `ELASTICPYPI_CONFIG` names, which must exist then, else `default_path` if that exists.
     With `local` the index lies in a directory, whatever `bucket`, `table` and `output_bucket` say. Without `serving`
-    nobody logs in, so that variables alone need no credentials. Raise ConfigError for whatever is unknown, missing or
-    wrong.
+    nobody logs in, so that no credentials are needed. Raise ConfigError for whatever is unknown, missing or wrong.
     """
     path, in_file = _read_file(environ, default_path)
     given = in_file | _read_variables(environ)
@@ -302,8 +301,6 @@ def _needed(given: Mapping[str, _Given], path: Path | None, *, serving: bool) ->
         yield ("bucket",), "from whose files those of 'output_bucket' are made"
     elif "bucket" in given or "table" in given:
         yield ("bucket", "table"), "where 'bucket' and 'table' come together or not at all"
-    if path is not None and not alone:
-        yield ("username", "password"), "which every configuration file names"
     if "bucket" in given and serving and not alone:
         yield ("username", "password"), "which an index on AWS needs"
     if "bucket" in given and path is not None:  # the file describes a deployment, too; inside of Lambda it is done
@@ -415,16 +412,42 @@ def _read_core_metadata(given: _Given) -> str:
     return _read_choice(given, CORE_METADATA_PLACES)
 
 
-def _read_reference(given: _Given) -> str | None:
-    """Read a URL that pages link to, absolute or relative."""
+def _read_logo(given: _Given) -> str | None:
     value = _read_optional_string(given)
-    if value is not None and not _REFERENCE.fullmatch(value):
-        raise given.error("is neither an http or https URL nor a path")
+    if value is not None:
+        _check_given(given, check_reference)
     return value
 
 
+def _read_packages_url(given: _Given) -> str | None:
+    value = _read_optional_string(given)
+    if value is not None:
+        _check_given(given, check_packages_url)
+    return value
+
+
+def _check_given(given: _Given, check: Callable[[str], None]) -> None:
+    try:
+        check(given.value)
+    except ValueError as error:
+        raise given.error(str(error)) from error
+
+
+def check_reference(text: str) -> None:
+    """Raise ValueError for what is no URL that a page can link to, absolute or relative."""
+    if not _REFERENCE.fullmatch(text):
+        raise ValueError("is neither an http or https URL nor a path, or has characters that a URL has encoded")
+
+
+def check_packages_url(text: str) -> None:
+    """Raise ValueError for what no URL of a file can begin with."""
+    check_reference(text)
+    if "?" in text or "#" in text:
+        raise ValueError("has a '?' or '#', behind which no filename can follow")
+
+
 # No other scheme, such as that of a script, and nothing that a URL has encoded.
-_REFERENCE = re.compile(r"(?!\s)(?:https?://[^\s/?#<>\"]|(?![a-zA-Z][a-zA-Z0-9+.-]*:))[^\s<>\"\\]*")
+_REFERENCE = re.compile(r"(?:https?://[^\s/?#<>\"\\]|(?![a-zA-Z][a-zA-Z0-9+.-]*:)[^\s<>\"\\])[^\s<>\"\\]*")
 
 
 def _read_pixels(given: _Given) -> int:
@@ -518,10 +541,10 @@ _READERS: Mapping[str, Callable[[_Given], Any]] = {
     "output_bucket": _read_bucket,
     "output_access": _read_output_access,
     "output_url": _read_url,
-    "packages_url": _read_reference,
+    "packages_url": _read_packages_url,
     "core_metadata": _read_core_metadata,
     "title": _read_optional_string,
-    "logo": _read_reference,
+    "logo": _read_logo,
     "logo_width": _read_pixels,
 }
 _READERS_OF_USER: Mapping[str, Callable[[_Given], Any]] = {

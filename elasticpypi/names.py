@@ -35,6 +35,7 @@ __all__ = [
     "canonical_key",
     "decisions_key",
     "is_normalized_name",
+    "is_text",
     "normalize_name",
     "parse_filename",
     "parse_key",
@@ -139,6 +140,15 @@ def _parse_egg_filename(filename: str) -> tuple[NormalizedName, Version]:
     if not 2 <= len(parts) <= 4:
         raise InvalidFilenameError(filename, "an egg is called name-version[-pyX.Y[-platform]].egg")
     return canonicalize_name(parts[0]), Version(parts[1].replace("_", "-"))
+
+
+def is_text(name: str) -> bool:
+    """Whether a name read from a directory is UTF-8 (others come with lone surrogates)."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def parse_key(key: str) -> FileKey | DecisionsKey | None:

@@ -25,7 +25,6 @@ from urllib.parse import urlsplit
 
 import requests
 
-from tests.aws import Cloud
 from tests.aws_events import failed_messages
 from tests.deployed import Call, Deployment, Worker, sqs_record
 from tests.gateway import HttpGateway, RestGateway, read_gateway_responses
@@ -106,19 +105,6 @@ def read_document(deployment: Deployment, bucket: str, path: str) -> bytes | Non
         return s3.get_object(Bucket=bucket, Key=path)["Body"].read()
     except s3.exceptions.NoSuchKey:
         return None
-
-
-def allow_reading(cloud: Cloud, bucket: str, service: str) -> None:
-    """Do what the stack's policies do on AWS; moto has no CloudFront that they could name."""
-    statements = [
-        {"Effect": "Allow", "Principal": {"Service": service}, "Action": action, "Resource": resource}
-        for action, resource in (
-            ("s3:GetObject", f"arn:aws:s3:::{bucket}/*"),
-            ("s3:ListBucket", f"arn:aws:s3:::{bucket}"),
-        )
-    ]
-    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
-    cloud.aws.s3.put_bucket_policy(Bucket=bucket, Policy=policy)
 
 
 def forget_messages(deployment: Deployment, queue_url: str) -> None:

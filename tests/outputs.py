@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from elasticpypi.errors import BusyError, ConflictError
 from elasticpypi.names import NormalizedName, normalize_name
@@ -62,6 +63,32 @@ class MemoryOutput:
         return Written(path, len(data), hashlib.md5(data).hexdigest())
 
 
+class Meeting:
+    """An output at which something happens once, right before a call of a method for a path."""
+
+    def __init__(self, inner: Output, method: str, path: str, happening: Callable[[], object]) -> None:
+        self._inner = inner
+        self._method = method
+        self._path = path
+        self._happenings = [happening]
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._inner, name)
+        if name != self._method:
+            return value
+
+        def call(target: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._happenings and getattr(target, "path", target).startswith(self._path):
+                self._happenings.pop()()
+            return value(target, *args, **kwargs)
+
+        return call
+
+    @property
+    def has_happened(self) -> bool:
+        return not self._happenings
+
+
 @dataclass(frozen=True)
 class Made:
     """A file of a source in memory."""
@@ -73,11 +100,16 @@ class Made:
 
 
 class MemorySource:
-    """A `Source` that is changed by hand; every change of a project raises its serial, as in an index."""
+    """A `Source` that is changed by hand; every change of a project raises its serial, as in an index.
+
+    `happenings` happen one after the other, each right after all projects were listed.
+    """
 
     def __init__(self) -> None:
+        self.happenings: list[Callable[[], object]] = []
         self.projects: dict[NormalizedName, dict[str, Made]] = {}
         self.unreadable: dict[NormalizedName, Exception] = {}
+        self.packages_url: str | None = None
         self._serials: dict[NormalizedName, int] = {}
         self._serial = 0
 
@@ -104,7 +136,10 @@ class MemorySource:
         return str(self._serial)
 
     def marks(self) -> Mapping[NormalizedName, str]:
-        return {name: str(self._serials[name]) for name in sorted(self.projects)}
+        marks = {name: str(self._serials[name]) for name in sorted(self.projects)}
+        if self.happenings:
+            self.happenings.pop(0)()
+        return marks
 
     def mark(self, name: NormalizedName) -> str | None:
         return str(self._serials[name]) if name in self.projects else None
@@ -125,7 +160,7 @@ class MemorySource:
         return SiteProject(
             name,
             document,
-            [_site_file(name, filename, each) for filename, each in made.items()],
+            [_site_file(name, filename, each, self.packages_url) for filename, each in made.items()],
             lambda file: bodies[file.document["filename"]],
         )
 
@@ -136,12 +171,12 @@ class MemorySource:
         return self.projects.setdefault(normalized, {})
 
 
-def _site_file(name: NormalizedName, filename: str, made: Made) -> SiteFile:
+def _site_file(name: NormalizedName, filename: str, made: Made, packages_url: str | None) -> SiteFile:
     body = made.core_metadata
     minutes, seconds = divmod(made.upload_time, 60)
     document = {
         "filename": filename,
-        "url": f"../../packages/{name}/{filename}",
+        "url": f"{packages_url or '../../packages'}/{name}/{filename}",
         "hashes": {"sha256": hashlib.sha256(filename.encode()).hexdigest()},
         "size": 100,
         "upload-time": f"2026-01-01T{minutes // 60:02}:{minutes % 60:02}:{seconds:02}.000000Z",

@@ -118,13 +118,32 @@ def test_a_rejected_file_is_told_of_and_counts_if_strict(data: Path, tmp_path: P
     relaxed, strict = (build("--data", data, "--output", tmp_path / "public", *more) for more in ([], ["--strict"]))
     assert (relaxed.exit_code, strict.exit_code) == (0, 1)
     assert relaxed.stderr.startswith("rejected: bolt-3.0.tar.gz: ")
-    assert relaxed.stdout.endswith(", 1 files left out\n")
+    assert relaxed.stdout.endswith(", 1 file left out\n")
 
 
 def test_json_is_one_document(data: Path, tmp_path: Path) -> None:
     report = json.loads(build("--data", data, "--output", tmp_path / "public", "--json").stdout)
     assert report["written"] == len(pages(tmp_path / "public"))
     assert (report["failed"], report["skipped"]) == ({}, [])
+
+
+@pytest.mark.parametrize("place", ["data", "data/files", "data/public", ".", "data/../data/files"])
+def test_pages_are_not_written_among_the_files_or_beside_the_catalog(data: Path, tmp_path: Path, place: str) -> None:
+    before = {path for path in tmp_path.rglob("*") if "index." not in path.name}
+    done = build("--data", data, "--output", place)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"{place!r} lies in the index's own directory" in done.stderr
+    assert {path for path in tmp_path.rglob("*") if "index." not in path.name} == before
+
+
+@pytest.mark.parametrize("place", ["s3://acme-files", "s3://acme-files/", "s3://acme-files/public"])
+def test_pages_are_not_written_into_the_bucket_of_the_files(tmp_path: Path, place: str) -> None:
+    keys = {"BUCKET": "acme-files", "TABLE": "acme", "USERNAME": "alice", "PASSWORD": "secret"}
+    env = {f"ELASTICPYPI_{key}": value for key, value in keys.items()}
+    listed = write_list(tmp_path / "list", "acme-1.0.tar.gz")
+    done = build("--package-list", listed, "--packages-url", URL, "--output", place, env=env)
+    assert done.exit_code == 2
+    assert f"{place!r} is the bucket of the files" in done.stderr
 
 
 def test_without_an_index_nothing_is_made(tmp_path: Path) -> None:
@@ -217,12 +236,19 @@ def test_an_index_is_written_into_a_bucket_below_a_prefix(data: Path, tmp_path: 
         ),
         (
             ["--output", "x", "--package-list", "list", "--packages-url", "y", "--core-metadata", "output"],
-            "--core-metadata is for an index; a list says itself of which files there is some.",
+            "A list says itself of which files there is core metadata: --core-metadata can be none.",
         ),
         (["--output", "x", "--package-list", "missing", "--packages-url", "y"], "'missing': No such file"),
         (["--output", "x", "--url", "ftp://x"], "is not the http or https URL of an index"),
         (["--output", "x", "--title", "a\nb"], "it has a control character"),
-        (["--output", "x", "--package-list", "list", "--packages-url", ""], "A list does not say where its files are"),
+        (["--output", "x", "--packages-url", "", "--package-list", "list"], "'--packages-url': it is empty"),
+        (["--output", "x", "--packages-url", "https://x/?a=b"], "'--packages-url': it has a '?' or '#'"),
+        (["--output", "x", "--packages-url", "https://x/#a"], "'--packages-url': it has a '?' or '#'"),
+        (["--output", "x", "--packages-url", "a b"], "'--packages-url': it is neither an http or https URL nor a path"),
+        (["--output", "x", "--packages-url", 'https://x/"'], "'--packages-url': it is neither"),
+        (["--output", "x", "--packages-url", "javascript:alert(1)"], "'--packages-url': it is neither"),
+        (["--output", "x", "--logo", "javascript:alert(1)"], "'--logo': it is neither"),
+        (["--output", "x", "--logo", ""], "'--logo': it is empty"),
         (["--output", "x", "--logo-width", "wide"], "'wide' is not a valid integer"),
         (["--output", "x", "--core-metadata", "somewhere"], "'somewhere' is not one of"),
         (["--output", "s3://", "--package-list", "list", "--packages-url", "y"], "'s3://' names no bucket"),
@@ -387,6 +413,65 @@ def test_the_legacy_json_has_all_that_dumb_pypi_says(tmp_path: Path, project: st
         assert as_dumb_pypi_says(legacy(ours, project, version), release) == expected
 
 
+def test_core_metadata_that_is_not_there_need_not_be_announced(tmp_path: Path) -> None:
+    listed = write_list(tmp_path / "list.json", *ORDINARY)
+    unsaid = write_list(
+        tmp_path / "unsaid.json", *({**text, "core_metadata": None} for text in ORDINARY if isinstance(text, dict))
+    )
+    arguments = ["--output", tmp_path / "public", "--packages-url", URL, "--package-list-json"]
+    assert build(*arguments, listed).exit_code == 0
+    assert "core-metadata" in (tmp_path / "public/simple/acme/index.html").read_text()
+    done = build(*arguments, listed, "--core-metadata", "none")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert build("--output", tmp_path / "fresh", *arguments[2:], unsaid).exit_code == 0
+    assert pages(tmp_path / "public") == pages(tmp_path / "fresh")
+
+
+def test_the_list_of_an_index_announces_no_core_metadata_that_is_among_the_pages(data: Path, tmp_path: Path) -> None:
+    first, mirror = tmp_path / "public", tmp_path / "mirror"
+    assert build("--data", data, "--output", first).exit_code == 0
+    arguments = ["--package-list-json", first / "packages.json", "--packages-url", URL]
+    assert build("--output", mirror, *arguments).exit_code == 0
+    assert {shown[5] for project in projects(mirror) for shown in read_json(mirror, project).values()} == {False}
+
+
+def test_without_times_a_new_file_leaves_the_changelog_alone(tmp_path: Path) -> None:
+    names = [f"project{number}-1.0.tar.gz" for number in range(5)]
+    arguments = ["--output", tmp_path / "public", "--packages-url", URL, "--package-list", tmp_path / "list"]
+    write_list(tmp_path / "list", *names)
+    build(*arguments)
+    before = written(tmp_path / "public")
+    write_list(tmp_path / "list", *names, "project0-2.0.tar.gz")
+    assert build(*arguments).exit_code == 0
+    changed = {path for path, state in written(tmp_path / "public").items() if before.get(path) != state}
+    assert {path for path in changed if "project0" not in path} == {"packages.json"}
+    assert "has no times" in (tmp_path / "public/changelog/index.html").read_text()
+    assert "<entry>" not in (tmp_path / "public/changelog/feed.xml").read_text()
+
+
+def test_quiet_prints_problems_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("elasticpypi.cli.progress._SECONDS", 0.0)
+    listed = write_list(tmp_path / "list", "acme-1.0.tar.gz", "acme.exe")
+    arguments = ["--output", tmp_path / "public", "--package-list", listed, "--packages-url", URL]
+    loud = build(*arguments)
+    assert (loud.exit_code, "1 file left out" in loud.stdout) == (0, True)
+    quiet = build(*arguments, "--quiet")
+    assert (quiet.exit_code, quiet.stdout) == (0, "")
+    assert [text.partition(":")[0] for text in quiet.stderr.splitlines()] == ["skipped"]
+
+
+@pytest.mark.parametrize("document", [{"packages_url": URL}, {"bucket": "files", "output_bucket": "pages"}])
+def test_a_configuration_needs_no_credentials_where_nobody_logs_in(
+    data: Path, tmp_path: Path, document: dict[str, str]
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(document))
+    done = build("--data", data, "--output", tmp_path / "public", env={"ELASTICPYPI_CONFIG": str(config)})
+    assert (done.exit_code, done.stderr) == (0, "")
+    (shown,) = (file for name, file in read_json(tmp_path / "public", "bolt").items() if name.endswith(".whl"))
+    assert shown[0].startswith(document.get("packages_url", "https://pypi.example.org/packages"))
+
+
 def test_without_pages_of_releases_there_are_none(tmp_path: Path) -> None:
     listed = write_list(tmp_path / "list.json", *ORDINARY)
     more = ["--no-per-release-json", "--no-generate-timestamp", "--title", "T", "--logo", "l.png", "--logo-width", "9"]
@@ -401,6 +486,9 @@ ODD = {
     "acme-0.1-dev-r12.tar.gz": False,
     "acme.tar.gz": True,
     "acme-1.0.exe": True,
+    "acme-1.0.rpm": True,
+    "acme-1.0.tgz": True,
+    "acme-1.0.tar": True,
     "acme-1!2.0.tar.gz": False,
     "acme-3.0-py3.13.egg": False,
     "acme 1.0.tar.gz": False,
@@ -433,6 +521,34 @@ def test_lines_that_stop_dumb_pypi_are_told_of(tmp_path: Path) -> None:
     done = build("--output", tmp_path / "public", "--package-list-json", listed, "--packages-url", URL)
     assert (done.exit_code, len(done.stderr.splitlines())) == (0, 2)
     assert list(read_html(tmp_path / "public", "acme")) == ["acme-2.0.zip"]
+
+
+@pytest.mark.parametrize(
+    ("option", "lines"),
+    [("--package-list-json", []), ("--package-list-json", ["acme-1.0.tar.gz"]), ("--package-list", ["{}", "README"])],
+)
+@pytest.mark.parametrize("by_whom", ["us", "dumb-pypi", "somebody who broke it"])
+def test_a_list_of_nothing_does_not_empty_a_site(tmp_path: Path, option: str, lines: list[str], by_whom: str) -> None:
+    output, useless = tmp_path / "public", write_list(tmp_path / "useless", *lines)
+    good = ["--package-list-json", write_list(tmp_path / "list", *ORDINARY), "--packages-url", URL]
+    if by_whom == "dumb-pypi":
+        run_dumb_pypi(output, *good)
+    else:
+        assert build("--output", output, *good).exit_code == 0
+    if by_whom == "somebody who broke it":
+        (output / "simple" / "index.json").write_text("{}")
+    before = written(output)
+    done = build("--output", output, option, useless, "--packages-url", URL, "--everything")
+    assert (done.exit_code, done.stdout) == (1, "")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"Error: the list names no file that can be used, and {output} has pages of projects")
+    assert written(output) == before
+
+
+def test_a_list_of_nothing_makes_a_site_without_projects_and_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert build("--output", tmp_path / "public", "--package-list", "-", "--packages-url", URL).exit_code == 0
+    assert json.loads((tmp_path / "public" / "simple" / "index.json").read_bytes())["projects"] == []
 
 
 def test_a_list_comes_by_standard_input(tmp_path: Path) -> None:

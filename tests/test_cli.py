@@ -21,6 +21,7 @@ from tests.running import RunningServer, bare_environment, free_port, run_comman
 
 COMMANDS = (
     "backup",
+    "build",
     "completion",
     "delete",
     "doctor",

@@ -225,6 +225,16 @@ def test_local_ignores_where_static_files_lie(path: Path, document: dict[str, An
     assert load(path, {**LOCAL, **document}, local=True).output_bucket is None
 
 
+@pytest.mark.parametrize("document", [ALONE, without(AWS, "username", "password"), {"packages_url": "../../files"}])
+def test_local_needs_no_credentials(path: Path, document: dict[str, Any]) -> None:
+    settings = load(path, document, local=True)
+    assert (settings.username, settings.packages_url) == (None, document.get("packages_url"))
+
+
+def test_a_file_that_only_says_how_pages_look_is_enough_for_them(path: Path) -> None:
+    assert load(path, {"title": "Acme", "logo": "a.png?v=2#x"}) == Settings(title="Acme", logo="a.png?v=2#x")
+
+
 def test_another_file_is_read_instead_of_the_default_one(path: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.json"
     other.write_text(json.dumps({**LOCAL, "stage": "other"}))
@@ -232,7 +242,7 @@ def test_another_file_is_read_instead_of_the_default_one(path: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("document", [LOCAL, without(AWS, "bucket", "table"), {**LOCAL, "overwrite": True}])
-def test_a_local_file_needs_credentials_only(path: Path, document: dict[str, Any]) -> None:
+def test_a_file_without_a_bucket_describes_no_deployment(path: Path, document: dict[str, Any]) -> None:
     settings = load(path, document)
     assert (settings.bucket, settings.table, settings.username) == (None, None, "standard")
 
@@ -289,6 +299,7 @@ WRONG_DOCUMENTS: list[tuple[dict[str, Any], str, str, str]] = [
     ({**LOCAL, "bukket": "x"}, "'bukket'", "did you mean 'bucket'", '"bucket": "'),
     ({**LOCAL, "Password": "x"}, "'Password'", "did you mean 'password'", '"password": "'),
     ({**LOCAL, "zzz": "x"}, "'zzz'", "known are service, stage", "service"),
+    (without(AWS, "username", "password"), "'username'", "an index on AWS needs", '"username": "'),
     (without(LOCAL, "password"), "'password'", "missing", '"password": "'),
     (without(LOCAL, "username"), "'username'", "missing", '"username": "'),
     (without(AWS, "table"), "'table'", "missing", '"table": "'),
@@ -334,6 +345,8 @@ WRONG_DOCUMENTS: list[tuple[dict[str, Any], str, str, str]] = [
     ({**ALONE, "output_url": "/simple"}, "'output_url'", "https URL", '"output_url": "https://'),
     ({**ALONE, "packages_url": "s3://x"}, "'packages_url'", "neither", '"packages_url": "https://'),
     ({**ALONE, "packages_url": "a b"}, "'packages_url'", "neither", '"packages_url": "https://'),
+    ({**ALONE, "packages_url": "https://x/?a=b"}, "'packages_url'", "'?' or '#'", '"packages_url": "https://'),
+    ({**ALONE, "packages_url": "https://"}, "'packages_url'", "neither", '"packages_url": "https://'),
     ({**ALONE, "core_metadata": "there"}, "'core_metadata'", "output, beside, none", '"core_metadata": "beside"'),
     ({**ALONE, "title": ""}, "'title'", "empty", '"title": "'),
     ({**ALONE, "logo": "javascript:alert(1)"}, "'logo'", "neither", '"logo": "https://'),

@@ -144,6 +144,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"service": "a" * 60}, "'service' and 'stage' are too long"),
     ({**PAGES, "output_bucket": "acme-pypi-files"}, "'output_bucket'"),
     (WEBSITE, "'packages_url' is missing"),
+    ({**WEBSITE, "packages_url": "https://files.example.org/", "core_metadata": "output"}, "'core_metadata'"),
+    ({**PAGES, "core_metadata": "beside"}, "'core_metadata'"),
     ({**PAGES, "password": generate_password_hash("x", "scrypt:1024:8:1")}, "nobody could read the static files"),
     ({"alarm_topic": TOPIC, "region": "us-west-2"}, f"'alarm_topic' is in {REGION}, and the deployment in us-west-2"),
 ]
@@ -231,9 +233,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "take_over": True,
     },
 }
+# Each is two runs of sls and one of cfn-lint; these parts of deploy/ the others have as well.
+SELDOM = ("alone, taken over",)
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.heavy) if name in SELDOM else name for name in VARIANTS],
+)
 def packaged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cloud: Cloud) -> Project:
     directory = tmp_path_factory.mktemp("packaged") / "project"
     project = make_project(directory, cloud, **{**CONFIGURATION, "region": REGION, **VARIANTS[request.param]})
@@ -294,6 +301,47 @@ def test_who_only_reads_pages_may_not_write_them(packaged: Project) -> None:
     assert "acme-pypi-pages" not in json.dumps(api)
 
 
+# What the functions do to keep static files, where the API does not: action, resource.
+KEEPING = [
+    ("s3:ListBucket", "arn:aws:s3:::acme-pypi-pages"),
+    ("s3:GetObject", "arn:aws:s3:::acme-pypi-pages/simple/acme/index.json"),
+    ("s3:PutObject", "arn:aws:s3:::acme-pypi-pages/simple/acme/index.json"),
+    ("s3:DeleteObject", "arn:aws:s3:::acme-pypi-pages/.elasticpypi/site/acme"),
+    ("sqs:SendMessage", "EventsQueue"),
+]
+TABLE = "arn:aws:dynamodb:${AWS::Region}:${AWS::AccountId}:table/acme-pypi"
+BESIDE = [
+    ("s3:PutObject", "arn:aws:s3:::acme-pypi-files/acme/acme-1.0-py3-none-any.whl.metadata"),
+    ("s3:DeleteObject", "arn:aws:s3:::acme-pypi-files/acme/acme-1.0-py3-none-any.whl.metadata"),
+]
+
+
+def role_statements(packaged: Project, role: str) -> list[dict[str, Any]]:
+    """The statements of a role, those included that are attached to several; a queue is named as in the template."""
+    template = packaged.template()
+    policies = list(of_type(template, "AWS::IAM::Role")[role]["Policies"])
+    policies += [each for each in of_type(template, "AWS::IAM::Policy").values() if {"Ref": role} in each["Roles"]]
+    text = json.dumps([each for policy in policies for each in policy["PolicyDocument"]["Statement"]])
+    text = re.sub(r'{"Fn::Sub": ("[^"]*")}', r"\1", text).replace("${AWS::Partition}", "aws")
+    statements: list[dict[str, Any]] = json.loads(re.sub(r'{"Fn::GetAtt": \["(\w+)", "Arn"\]}', r'"\1"', text))
+    return statements
+
+
+def test_who_keeps_static_files_may_read_write_and_remove_them(packaged: Project) -> None:
+    for function in functions_of(packaged):
+        statements = role_statements(packaged, ROLES[function])
+        keeps = "output_bucket" in packaged.configuration and function != "api"
+        of_pages = [each for each in KEEPING if each[0] != "sqs:SendMessage" or function != "api"]
+        assert [each for each in of_pages if is_allowed(statements, *each) != keeps] == []
+        if function == "events":
+            assert is_allowed(statements, "dynamodb:Scan", TABLE) == keeps  # or a sync could not go on there
+        allowed = [each for each in BESIDE if is_allowed(statements, *each)]
+        if keeps and packaged.configuration.get("core_metadata") == "beside":
+            assert allowed == BESIDE
+        elif function != "api":  # the indexer may write any object: it finishes large uploads
+            assert ("s3:DeleteObject", BESIDE[1][1]) not in allowed
+
+
 def test_every_function_has_its_own_role_and_log(packaged: Project) -> None:
     template = packaged.template()
     functions = of_type(template, "AWS::Lambda::Function")
@@ -325,6 +373,8 @@ def test_nobody_else_on_the_machine_reads_what_was_packaged(packaged: Project) -
 
 
 def test_a_password_is_not_shown(packaged: Project) -> None:
+    if "api" not in functions_of(packaged):
+        return  # it is told none
     printed = packaged.sls("print")
     assert printed.returncode == 0, printed.stdout + printed.stderr
     assert ROLES[functions_of(packaged)[0]] in printed.stdout
@@ -471,26 +521,29 @@ READ_BY_CLOUDFRONT = [
     ("OutputBucket", "s3:GetObject", "acme-pypi-pages/simple/acme/index.html", True),
     ("OutputBucket", "s3:ListBucket", "acme-pypi-pages", True),
     ("OutputBucket", "s3:GetObject", "acme-pypi-pages/.elasticpypi/catalog/root.json", False),
+    ("OutputBucket", "s3:GetObject", "acme-pypi-pages/.elasticpypi/site/acme", False),
     ("OutputBucket", "s3:PutObject", "acme-pypi-pages/simple/index.html", False),
 ]
 
 
-@pytest.mark.parametrize(("bucket", "action", "resource", "expected"), READ_BY_CLOUDFRONT)
-def test_cloudfront_reads_what_clients_ask_for(
-    packaged: Project, bucket: str, action: str, resource: str, *, expected: bool
-) -> None:
-    if packaged.configuration.get("take_over") or f"{bucket}Policy" not in packaged.template()["Resources"]:
-        return
-    with_cloudfront = "Distribution" in packaged.template()["Resources"]
+def test_cloudfront_reads_what_clients_ask_for(packaged: Project) -> None:
+    resources = packaged.template()["Resources"]
+    for bucket in ("Bucket", "OutputBucket"):
+        if f"{bucket}Policy" in resources:
+            check_readers(packaged, bucket, has_cloudfront="Distribution" in resources)
+
+
+def check_readers(packaged: Project, bucket: str, *, has_cloudfront: bool) -> None:
     policy = statements_of(packaged, bucket)
-    given = {"aws_SourceArn": OUR_DISTRIBUTION, "aws_PrincipalAccount": "cloudfront"}
-    allowed = may_read(policy, CLOUDFRONT, action, resource, **given)
-    public = packaged.configuration.get("output_access") == "website" and bucket == "OutputBucket"
-    assert allowed == (expected and (with_cloudfront or public))
-    if not public:
-        another = {"aws_SourceArn": f"arn:aws:cloudfront::{ACCOUNT}:distribution/another"}
-        assert not may_read(policy, CLOUDFRONT, action, resource, **another)
-        assert not may_read(policy, {"AWS": "somebody"}, action, resource)
+    is_public = packaged.configuration.get("output_access") == "website" and bucket == "OutputBucket"
+    ours = {"aws_SourceArn": OUR_DISTRIBUTION, "aws_PrincipalAccount": "cloudfront"}
+    another = {"aws_SourceArn": f"arn:aws:cloudfront::{ACCOUNT}:distribution/another"}
+    for action, resource, expected in ((a, r, e) for b, a, r, e in READ_BY_CLOUDFRONT if b == bucket):
+        allowed = may_read(policy, CLOUDFRONT, action, resource, **ours)
+        assert allowed == (expected and (has_cloudfront or is_public)), resource
+        for_others = may_read(policy, CLOUDFRONT, action, resource, **another)
+        for_somebody = may_read(policy, {"AWS": "somebody"}, action, resource)
+        assert is_public or not (for_others or for_somebody), resource
 
 
 def test_a_website_is_read_by_everybody_but_for_what_the_site_keeps_for_itself(packaged: Project) -> None:

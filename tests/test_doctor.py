@@ -77,8 +77,8 @@ def test_a_configuration_that_cannot_be_used_is_a_finding(tmp_path: Path) -> Non
     assert problems(None, CONFIG=config) == [
         Finding(
             "configuration",
-            f"'password' is missing in {config}, which every configuration file names; "
-            'add for example "password": "something-secretive"',
+            f"'password' is missing in {config}, where 'username' and 'password' come together or "
+            'not at all; add for example "password": "something-secretive"',
             "correct that, and run `elasticpypi doctor` again",
         )
     ]

@@ -487,9 +487,7 @@ def test_a_time_to_live_by_another_attribute(bare: Stack) -> None:
 
 
 def test_the_template_sets_what_is_asked_for() -> None:
-    text = (Path(__file__).parent.parent / "deploy" / "resources" / "owned.yml").read_text()
-    document = yaml.load(text, Loader=_Template)
-    properties = document["Resources"]["Bucket"]["Properties"]
+    properties = read_properties("bucket-owned.yml", "Bucket")
     assert properties["PublicAccessBlockConfiguration"] == bucket.BLOCKS
     assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
     assert {each["Event"] for each in properties["NotificationConfiguration"]["QueueConfigurations"]} == {
@@ -503,10 +501,16 @@ def test_the_template_sets_what_is_asked_for() -> None:
         if "Expiration" in ours:
             expected["ExpirationInDays"] = ours["Expiration"]["Days"]
         assert rules[name] == expected
-    table_properties = document["Resources"]["Table"]["Properties"]
+    table_properties = read_properties("table-owned.yml", "Table")
     keys = {key["KeyType"]: key["AttributeName"] for key in table_properties["KeySchema"]}
     assert keys == {kind: name for kind, (name, _) in table.KEYS.items()}
     assert table_properties["TimeToLiveSpecification"] == {"AttributeName": table.TIME_TO_LIVE, "Enabled": True}
+
+
+def read_properties(filename: str, resource: str) -> dict[str, Any]:
+    text = (Path(__file__).parent.parent / "deploy" / "resources" / filename).read_text()
+    properties: dict[str, Any] = yaml.load(text, Loader=_Template)["Resources"][resource]["Properties"]
+    return properties
 
 
 class _Template(yaml.SafeLoader):  # type: ignore[misc]

@@ -30,6 +30,8 @@ def statement(effect: str = "Allow", action: Any = "s3:GetObject", resource: Any
 
 
 PREFIX = {"StringLike": {"s3:prefix": ["acme/*", "bolt/*"]}}
+ACCOUNTS = "aws:PrincipalAccount"
+ALL_BUT_OURS = statement("Deny", Condition={"StringNotEquals": {ACCOUNTS: ["1", "2"]}})
 # (statements, action, resource, context, whether it is allowed)
 EVALUATED: list[tuple[list[Any], str, str, dict[str, str], bool]] = [
     ([], "s3:GetObject", WHEEL, {}, False),
@@ -46,6 +48,9 @@ EVALUATED: list[tuple[list[Any], str, str, dict[str, str], bool]] = [
     ([statement(Condition=PREFIX)], "s3:GetObject", WHEEL, {"s3:prefix": "bolt/1"}, True),
     ([statement(Condition=PREFIX)], "s3:GetObject", WHEEL, {"s3:prefix": "other/1"}, False),
     ([statement(Condition=PREFIX)], "s3:GetObject", WHEEL, {}, False),
+    ([statement(), ALL_BUT_OURS], "s3:GetObject", WHEEL, {ACCOUNTS: "2"}, True),
+    ([statement(), ALL_BUT_OURS], "s3:GetObject", WHEEL, {ACCOUNTS: "3"}, False),
+    ([statement(), ALL_BUT_OURS], "s3:GetObject", WHEEL, {}, False),  # who is of no account is not of these
 ]
 
 

@@ -30,7 +30,7 @@ ATOM = "{http://www.w3.org/2005/Atom}"
 URL = "https://example.org/dev/"
 HOSTILE = Entry("2024-01-02T03:04:05.678900Z", ACME, "a&b.whl", '1"', "packages/acme/a%26b.whl", "<b>\0\x08")
 PLAIN = Entry("2024-01-01T00:00:00.000000Z", NormalizedName("bolt"), "bolt-1.whl", "1", "https://x/bolt-1.whl")
-TIMELESS = Entry("", ACME, "acme-0.whl", "0", "/files/acme-0.whl")
+ROOTED = Entry("2023-01-01T00:00:00.000000Z", ACME, "acme-0.whl", "0", "/files/acme-0.whl")
 
 
 def project(*files: SiteFile) -> SiteProject:
@@ -41,23 +41,33 @@ def project(*files: SiteFile) -> SiteProject:
 def test_entries_say_what_the_files_say() -> None:
     made = project(
         SiteFile({"filename": "a.whl", "url": "../../packages/k/a.whl", "upload-time": "t"}, "1", "k/a.whl"),
-        SiteFile({"filename": "b.whl", "url": "https://x/b.whl"}, "2", "b.whl", uploaded_by="jane"),
+        SiteFile({"filename": "b.whl", "url": "https://x/b.whl", "upload-time": "u"}, "2", "b.whl", uploaded_by="jane"),
     )
     entries = entries_of(made)
     assert entries == [
         Entry("t", ACME, "a.whl", "1", "packages/k/a.whl", ""),
-        Entry("", ACME, "b.whl", "2", "https://x/b.whl", "jane"),
+        Entry("u", ACME, "b.whl", "2", "https://x/b.whl", "jane"),
     ]
     page = {**made.document, "files": [file.document for file in made.files]}
     assert entry_keys(page) == [(entry.time, entry.project, entry.filename) for entry in entries]
 
 
+def test_files_without_a_time_are_in_no_changelog() -> None:
+    made = project(
+        SiteFile({"filename": "a.whl", "url": "a.whl"}, "1", "a.whl"),
+        SiteFile({"filename": "b.whl", "url": "b.whl", "upload-time": "t"}, "2", "b.whl"),
+    )
+    assert [entry.filename for entry in entries_of(made)] == ["b.whl"]
+    page = {**made.document, "files": [file.document for file in made.files]}
+    assert entry_keys(page) == [("t", ACME, "b.whl")]
+
+
 def test_entries_are_ordered_by_time_then_name() -> None:
     later = Entry(PLAIN.time, PLAIN.project, "bolt-2.whl")
-    assert sorted([HOSTILE, later, PLAIN, TIMELESS]) == [TIMELESS, PLAIN, later, HOSTILE]
+    assert sorted([HOSTILE, later, PLAIN, ROOTED]) == [ROOTED, PLAIN, later, HOSTILE]
 
 
-@pytest.mark.parametrize("entry", [HOSTILE, PLAIN, TIMELESS])
+@pytest.mark.parametrize("entry", [HOSTILE, PLAIN, ROOTED])
 def test_an_entry_is_read_back_as_it_was_written(entry: Entry) -> None:
     line = dump_entry(entry)
     assert "\n" not in line
@@ -110,23 +120,28 @@ def test_a_page_depends_on_its_neighbours_only() -> None:
 
 
 def test_a_page_shows_entries_as_text_in_their_order() -> None:
-    page = changelog_document([HOSTILE, PLAIN, TIMELESS], number=1, pages=1, options=SiteOptions()).data.decode()
+    page = changelog_document([HOSTILE, PLAIN, ROOTED], number=1, pages=1, options=SiteOptions()).data.decode()
     assert "<b>" not in page
     assert re.findall(r'class="filename" href="([^"]+)">([^<]+)', page) == [
         ("../packages/acme/a%26b.whl", "a&amp;b.whl"),
         ("https://x/bolt-1.whl", "bolt-1.whl"),
         ("/files/acme-0.whl", "acme-0.whl"),
     ]
-    assert re.findall(r"<time [^>]+>([^<]+)", page) == ["2024-01-02 03:04", "2024-01-01 00:00"]
+    assert re.findall(r"<time [^>]+>([^<]+)", page) == [
+        "2024-01-02 03:04 UTC",
+        "2024-01-01 00:00 UTC",
+        "2023-01-01 00:00 UTC",
+    ]
     assert page.count('href="../project/acme/"') == 2
 
 
 def test_a_changelog_of_nothing_says_so() -> None:
-    assert b"Nothing has come yet" in changelog_document([], number=1, pages=1, options=SiteOptions()).data
+    page = changelog_document([], number=1, pages=1, options=SiteOptions()).data
+    assert b"Nothing has come yet, or the list that this site is made of has no times." in page
 
 
 @pytest.mark.parametrize("url", [None, URL])
-@pytest.mark.parametrize("entries", [[], [TIMELESS], [HOSTILE, PLAIN, TIMELESS]])
+@pytest.mark.parametrize("entries", [[], [ROOTED], [HOSTILE, PLAIN, ROOTED]])
 def test_the_feed_has_all_that_atom_demands(url: str | None, entries: list[Entry]) -> None:
     options = SiteOptions(title="A & B \x0b", url=url)
     document = feed_document(entries, options)

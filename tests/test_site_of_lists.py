@@ -160,6 +160,7 @@ def test_a_line_that_cannot_be_used_is_named_with_its_reason(
         [b'{"filename": "a-1.0.zip"}, {"filename": "b-1.0.zip"}', b'{"filename": "c-1.0.zip"', b'"hash": null}'],
         [b'{"filename": "a-1.0.zip"}, {"filename": "b-1.0.zip"}', b'{"filename": "b-1.0.zip"', b'"hash": "b-1.0.zip"}'],
         [b'{"filename": "a-1.0.zip", "uploaded_by": "}', b'{"}, {"filename": "b-1.0.zip"}'],
+        [b'{"filename": "', b'{", "hash": "x"}', b'{"filename": "a-1.0.zip"}, "x"'],
     ],
 )
 def test_broken_lines_that_make_up_objects_together_are_all_refused(lines: list[bytes]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ import pytest
 from pypi_simple import ProjectPage
 
 from elasticpypi.errors import BusyError
+from elasticpypi.model import format_time
 from elasticpypi.names import NormalizedName
 from elasticpypi.simple import describe_listed
 from elasticpypi.static_site import CoreMetadataPlace, Document, SiteFile, SiteOptions, SiteProject
 from elasticpypi.static_site.of_index import IndexSource
+from elasticpypi.static_site.of_lists import read_list
 from elasticpypi.static_site.pages import (
     changed_versions,
     fingerprint,
@@ -37,6 +40,7 @@ from tests.site import JSON, Site
 
 ACME = NormalizedName("acme")
 SITE = "http://localhost/"
+NO_ICON = "data:,"  # keeps a browser from asking for one
 ODD_KEY = "old files/ä&b/acme-0.9.tar.gz"
 METADATA = b"""\
 Metadata-Version: 2.1
@@ -176,7 +180,7 @@ class Links(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        self.urls += [value or "" for name, value in attrs if name in ("href", "src")]
+        self.urls += [value or "" for name, value in attrs if name in ("href", "src") and value != NO_ICON]
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -314,6 +318,26 @@ def test_a_project_page_shows_releases_newest_first_with_their_files(shop: Site)
     assert shown.text.count("yanked") == 4  # two releases, and their files
 
 
+@pytest.mark.parametrize("url", ["pool/a.whl", "../pool/a.whl", "../../pool/a.whl", "/a.whl", "https://x/a.whl"])
+def test_a_page_for_people_links_to_the_same_file_as_the_one_for_clients(url: str) -> None:
+    page = parse(written(listed({"url": url}))["project/acme/index.html"])
+    links = {urljoin(f"{SITE}project/acme/", link) for link in page.urls}
+    assert urljoin(f"{SITE}simple/acme/", url) in links
+
+
+def test_a_page_for_people_says_in_which_zone_its_times_are() -> None:
+    pages = written(listed({"upload-time": "2017-07-14T03:10:00.000000Z"}))
+    assert "2017-07-14 03:10 UTC" in parse(pages["project/acme/index.html"]).text
+
+
+def test_no_page_for_people_has_a_browser_ask_for_an_icon(shop: Site) -> None:
+    pages = [written(read(shop))["project/acme/index.html"]]
+    pages += [document.data for document in root_documents([ACME], RELATIVE) if document.path == "index.html"]
+    pages += [document.data for document in fixed_documents(RELATIVE) if document.path == "404.html"]
+    icons = [[a["href"] for _, a in parse(page).elements if a.get("rel") == "icon"] for page in pages]
+    assert icons == [[NO_ICON]] * 3
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [
@@ -432,7 +456,10 @@ def test_every_option_is_part_of_the_fingerprint() -> None:
 
 
 def test_lines_of_packages_json_are_those_of_a_list(shop: Site) -> None:
-    lines = [json.loads(line) for line in package_lines(read(shop)).splitlines()]
+    beside = SiteOptions(core_metadata=CoreMetadataPlace.BESIDE)  # a list means what lies there
+    lines = [json.loads(line) for line in package_lines(read(shop, beside), beside).splitlines()]
+    among_pages = [json.loads(line) for line in package_lines(read(shop), RELATIVE).splitlines()]
+    assert among_pages == [{key: line[key] for key in line if key != "core_metadata"} for line in lines]
     first, wheel = lines[0], lines[2]
     page = shop.json("/simple/acme/")["files"]
     assert [line["filename"] for line in lines] == [file["filename"] for file in page]
@@ -444,19 +471,46 @@ def test_lines_of_packages_json_are_those_of_a_list(shop: Site) -> None:
         "upload_timestamp": wheel["upload_timestamp"],
         "core_metadata": f"sha256={page[2]['core-metadata']['sha256']}",
     }
+    told = datetime.fromtimestamp(wheel["upload_timestamp"], UTC)
+    assert format_time(told) == page[2]["upload-time"]
     assert 0 <= wheel["upload_timestamp"] - int(Path(shop.data / "files").stat().st_ctime) < 100_000
+
+
+@pytest.mark.parametrize("place", CoreMetadataPlace)
+def test_a_list_announces_core_metadata_only_where_it_is_beside_the_files(shop: Site, place: CoreMetadataPlace) -> None:
+    options = SiteOptions(core_metadata=place)
+    lines = [json.loads(line) for line in package_lines(read(shop, options), options).splitlines()]
+    assert any("core_metadata" in line for line in lines) is (place is CoreMetadataPlace.BESIDE)
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [("2017-07-14T03:10:00.000000Z", b"1500001800"), ("2017-07-14T03:10:00.250000Z", b"1500001800.25")],
+)
+def test_a_time_in_packages_json_is_as_exact_as_the_file_s(time: str, seconds: bytes) -> None:
+    options = SiteOptions(core_metadata=CoreMetadataPlace.NONE)
+    assert b'"upload_timestamp":%b}' % seconds in package_lines(listed({"upload-time": time}), options)
 
 
 def test_lines_of_packages_json_give_back_what_a_list_says() -> None:
     project = listed({"core-metadata": True, "yanked": True}, requires_dist=["bolt"])
     project = replace(project, files=[replace(project.files[0], uploaded_by="jane")])
-    assert json.loads(package_lines(project)) == {
+    assert json.loads(package_lines(project, SiteOptions(core_metadata=CoreMetadataPlace.NONE))) == {
         "filename": "acme-0.0.tar.gz",
         "requires_dist": ["bolt"],
         "uploaded_by": "jane",
-        "yanked_reason": "",
+        "yanked_reason": "yanked",
         "core_metadata": "true",
     }
+
+
+@pytest.mark.parametrize(("yanked", "read"), [(False, False), (True, "yanked"), ("", "yanked"), ("broken", "broken")])
+def test_no_yank_is_lost_on_the_way_through_packages_json(*, yanked: bool | str, read: bool | str) -> None:
+    lines = package_lines(listed({"yanked": yanked}), RELATIVE).splitlines()
+    source = read_list(lines, as_json=True, packages_url="https://x/", report=lambda line: pytest.fail(line.reason))
+    project = source.project(ACME)
+    assert project is not None
+    assert project.files[0].document["yanked"] == read
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import stat
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -15,10 +21,12 @@ from pypi_simple import ACCEPT_HTML_ONLY, ACCEPT_JSON_ONLY, PyPISimple
 
 from elasticpypi.web.pages import negotiate
 from tests.aws import Cloud
-from tests.clients import Account, Desk, core_metadata_of
+from tests.clients import INSTALLERS, Account, Desk, core_metadata_of
 from tests.dists import make_wheel
+from tests.policies import is_allowed
 from tests.running import serving
-from tests.static_serving import Bucket, fetch, nginx
+from tests.site import open_site
+from tests.static_serving import EXAMPLES, Bucket, fetch, nginx
 from tests.static_shops import (
     EPOCH,
     LOCAL,
@@ -353,6 +361,47 @@ def test_the_way_to_the_files_is_open_and_that_to_catalog_and_credentials_is_not
     assert modes == [0o711, 0o755]
 
 
+# Any other web server ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def plainly_served(directory: Path) -> Iterator[str]:
+    """Serve a directory as `python -m http.server` does."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(directory))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_clients_install_from_any_web_server(desk: Desk, tmp_path: Path) -> None:
+    files = tmp_path / "data" / "files" / "acme"
+    files.mkdir(parents=True)
+    core_metadata = b"Metadata-Version: 2.1\nName: acme\nVersion: 1.0+local.1\nRequires-Dist: bolt\n"
+    wheel = make_wheel(files, "acme", "1.0+local.1", core_metadata=core_metadata)
+    make_wheel(files.parent, "bolt", "2.0")
+    site = open_site(tmp_path / "data")
+    try:
+        assert site.index.sync(patience_seconds=20).unsettled == []
+        (script,) = code_blocks("sh", "## Any web server")
+        run_script(script, tmp_path, {})
+        build(site, tmp_path / "site", "--everything", "--core-metadata", "beside", "--packages-url", "../../files")
+    finally:
+        site.index.close()
+    with plainly_served(tmp_path / "site") as url:
+        found = fetch(f"{url}/files/acme/{quote(wheel.name)}.metadata").content
+        assert found == core_metadata
+        for client in ("pip", "uv"):
+            own = replace(desk, project_name=client)
+            outcome = INSTALLERS[client](own, Account(url, "any", "any"), "acme")
+            assert outcome.succeeded, outcome.output
+            assert own.installed() == {"acme": "1.0+local.1", "bolt": "2.0"}
+
+
 # S3 as a website -----------------------------------------------------------------------------------------------------
 
 
@@ -414,13 +463,25 @@ def test_policies_let_everybody_read_what_is_meant_for_them_and_nothing_else(
     private = {key for key in keys(pages) if not pages.may("s3:GetObject", key)}
     assert private == {key for key in keys(pages) if key.startswith(".elasticpypi/")} != set()
     private = {key for key in keys(files) if not files.may("s3:GetObject", key)}
-    assert {key for key in private if not key.startswith(".elasticpypi/")} == {
+    assert private == {key for key in keys(files) if key.startswith(".elasticpypi/")} | {
         f"acme-{project}/project.json" for project in ("deprecated", "quarantined", "yanked")
     }
+    for name in ("acme-1.0-py3-none-any.whl", "acme-1.0.tar.gz", "acme-1.0.tar.gz.metadata"):
+        assert files.may("s3:GetObject", f"acme/{name}")
+        assert not files.may("s3:GetObject", f".elasticpypi/uploads/token/{name}")
     assert pages.may("s3:ListBucket")
     assert not files.may("s3:ListBucket")
     for bucket in (pages, files):
         assert not any(bucket.may(f"s3:{action}Object", "simple/index.html") for action in ("Put", "Delete"))
+
+
+def test_what_is_kept_from_others_is_not_kept_from_us() -> None:
+    policy = json.loads((EXAMPLES / "s3-files-policy.json").read_text())["Statement"]
+    rights = [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
+    rights += [{key: each[key] for key in each if key != "Principal"} for each in policy if each["Effect"] == "Deny"]
+    key = "arn:aws:s3:::acme-pypi-files/.elasticpypi/uploads/token/acme-1.0.tar.gz"
+    asking = ({"aws:PrincipalAccount": account} for account in ("123456789012", "210987654321"))
+    assert [is_allowed(rights, "s3:GetObject", key, who) for who in asking] == [True, False]
 
 
 def test_core_metadata_is_announced_and_lies_beside_the_files(
@@ -492,7 +553,7 @@ def test_cloudfront_asks_for_a_password(cloud: Cloud, cloud_shop: Shop, tmp_path
 
 
 def test_all_commands_of_the_page_are_run_here() -> None:
-    sections = {"## Building": 1, "## nginx": 2, "## S3 as a website": 1, "## CloudFront": 1}
+    sections = {"## Building": 1, "## Any web server": 1, "## nginx": 2, "## S3 as a website": 1, "## CloudFront": 1}
     assert {heading: len(code_blocks("sh", heading)) for heading in sections} == sections
     assert PAGE.count("```sh\n") == sum(sections.values())
 

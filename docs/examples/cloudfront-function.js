@@ -42,8 +42,8 @@ function handler(event) {
         return redirect(place);
     }
     if (plain.slice(0, 10) === "/packages/") {
-        if (!DISTRIBUTION.test(plain)) {
-            return notFound();  // nothing else of the storage is given out
+        if (!DISTRIBUTION.test(plain) || path.slice(0, 10) !== "/packages/") {
+            return notFound();  // nothing else of the storage is given out, or asked of another bucket
         }
         request.uri = /\.metadata$/.test(plain) ? path : path.slice("/packages".length);
     } else if (/^\/simple\/(?:[a-z0-9-]+\/)?$/.test(plain)) {

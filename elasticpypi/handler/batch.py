@@ -143,7 +143,7 @@ class Batches:
         for message in messages:
             for key in message.keys:
                 message.problem = problems.get(key, message.problem)
-        self._update_site(messages, until)
+        self._update_site(messages, problems, until)
         # Last, and the smallest first: what is not finished in time is stopped with the whole batch.
         finishing = [(_size(message.finish), message) for message in messages if message.finish is not None]
         for number, (size, message) in enumerate(sorted(finishing, key=lambda each: each[0])):
@@ -151,14 +151,15 @@ class Batches:
             message.problem = self._finish(message.finish or {}, until) if fits or number == 0 else NO_TIME
         self._go_on(messages, until)
 
-    def _update_site(self, messages: Sequence[_Message], until: float) -> None:
+    def _update_site(self, messages: Sequence[_Message], failed: Mapping[str, str], until: float) -> None:
         """Write the pages of all projects that messages name: also of those whose rows were right already.
 
-        An upload through the API has changed its row before its event came.
+        An upload through the API has changed its row before its event came. Keys that failed come again, and their
+        projects with them.
         """
         if self._site is None:
             return
-        happened = _happened_to_projects(message for message in messages if message.problem is None)
+        happened = _happened_to_projects({key: at for key, at in _happened(messages).items() if key not in failed})
         problems = self._site.update(happened, until) if happened else {}
         for message in messages:
             reasons = (problems.get(name) for name in map(_project, message.keys) if name is not None)
@@ -282,15 +283,15 @@ def _project(key: str) -> NormalizedName | None:
     return None if named is None else project_of(named)
 
 
-def _happened_to_projects(messages: Iterable[_Message]) -> dict[NormalizedName, float | None]:
-    """Return when each project was first spoken of."""
-    happened: dict[NormalizedName, float | None] = {}
-    for key, at in _happened(messages).items():
+def _happened_to_projects(happened: Mapping[str, float | None]) -> dict[NormalizedName, float | None]:
+    """Return when each project was first spoken of, given that of each key."""
+    found: dict[NormalizedName, float | None] = {}
+    for key, at in happened.items():
         project = _project(key)
         if project is not None:
-            known = happened.get(project)
-            happened[project] = at if known is None else known if at is None else min(known, at)
-    return happened
+            known = found.get(project)
+            found[project] = at if known is None else known if at is None else min(known, at)
+    return found
 
 
 def _size(request: Mapping[str, Any]) -> int:

@@ -48,8 +48,8 @@ class Report(Protocol):
 class StaticSite(Protocol):
     """An index as static files; `static_site.site.Site`."""
 
-    def update(self, names: Sequence[NormalizedName]) -> Report:
-        """Write the pages of projects as they are now."""
+    def update(self, names: Sequence[NormalizedName], *, deadline: float) -> Report:
+        """Write the pages of projects as they are now, of those that are begun by a time of `time.monotonic()`."""
 
     def build(self, *, everything: bool, deadline: float) -> Report:
         """Write all pages that are not as they should be, until a time of `time.monotonic()`."""
@@ -92,7 +92,7 @@ class SiteKeeper:
                 try:
                     if not self._is_ready():
                         return {}
-                    report = self._site.update(names)
+                    report = self._site.update(names, deadline=until)
                 except UnavailableError as error:
                     problems |= dict.fromkeys(names, str(error))
                     again = True

@@ -12,6 +12,8 @@ from elasticpypi.handler.opening import open_function, open_site_keeper, open_wo
 from elasticpypi.handler.scheduled import Scheduled
 
 _function = open_function(os.environ, serving=False)
-_site = open_site_keeper(_function, open_work_queue(_function, os.environ))
-handle = Scheduled(_function.index, _function.lines, site=_site).handle
+_send = open_work_queue(_function, os.environ)
+_site = open_site_keeper(_function, _send)
+# Only where pages wait for its end: others may not send, and the queue's function does not scan for them.
+handle = Scheduled(_function.index, _function.lines, site=_site, send=None if _site is None else _send).handle
 elasticpypi.handler.starting.end_start()

@@ -28,6 +28,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from elasticpypi.errors import BusyError, ConflictError, OutputError, UnwritableDocumentError
+from elasticpypi.names import is_text
 from elasticpypi.output import STATE_PREFIX, Written
 
 _STATE = STATE_PREFIX.rstrip("/")
@@ -53,6 +54,7 @@ class DirectoryOutput:
         self._mutex = threading.RLock()
         self._depth = 0  # of `exclusively` in the thread that has the mutex
         self._known: set[str] = set()  # directories of which is known, while we are alone, that they are some
+        self._empty: str | None = None  # the one that was made last, until something is written
 
     def list(self, prefix: str = "") -> Iterator[Written]:
         above = prefix[: prefix.rfind("/") + 1]  # where the walk can begin
@@ -78,7 +80,7 @@ class DirectoryOutput:
         with self._translated(directory):
             try:
                 with os.scandir(self._place(directory)) as scan:
-                    return [(e.name, e.is_dir(follow_symlinks=False)) for e in scan if _is_text(e.name)]
+                    return [(e.name, e.is_dir(follow_symlinks=False)) for e in scan if is_text(e.name)]
             except (FileNotFoundError, NotADirectoryError):
                 return []  # removed meanwhile
 
@@ -135,19 +137,22 @@ class DirectoryOutput:
     def write(self, path: str, data: bytes, content_type: str, *, replacing: Written | None) -> Written:
         _check(path)
         with self.exclusively(), self._translated(path):
-            self._make_directory(path.rpartition("/")[0])
+            directory = path.rpartition("/")[0]
+            self._make_directory(directory)
             place = self._place(path)
-            present = self._status(path)
+            present = None if directory == self._empty else self._status(path)
+            self._empty = None
             if (None if present is None else _token(present)) != (None if replacing is None else replacing.token):
                 raise ConflictError(path)
             written_at = _time_after(present, len(data))
-            written = self._write_draft(path, data, written_at)
+            draft = self._place(_DRAFT)
+            written = self._write_draft(draft, path, data, written_at)
             try:
-                os.rename(self._place(_DRAFT), place)
+                os.rename(draft, place)
             except FileNotFoundError:  # somebody has removed the directory by hand since we saw it
-                self._known.clear()
-                self._make_directory(path.rpartition("/")[0])
-                os.rename(self._place(_DRAFT), place)
+                self._forget()
+                self._make_directory(directory)
+                os.rename(draft, place)
             return written
 
     def _status(self, path: str) -> os.stat_result | None:
@@ -161,9 +166,9 @@ class DirectoryOutput:
             raise self._no_file(path)
         return status
 
-    def _write_draft(self, path: str, data: bytes, written_at: int) -> Written:
+    def _write_draft(self, draft: str, path: str, data: bytes, written_at: int) -> Written:
         """Write all of a document to the draft; `written_at` is its time, in ns since 1970."""
-        descriptor = self._open_draft()
+        descriptor = _open_draft(draft)
         try:
             rest = memoryview(data)
             while rest:
@@ -171,19 +176,10 @@ class DirectoryOutput:
             os.utime(descriptor, ns=(written_at, written_at))
             return _written(path, os.fstat(descriptor))
         except OSError:
-            os.unlink(self._place(_DRAFT))  # which may take the last room
+            os.unlink(draft)  # which may take the last room
             raise
         finally:
             os.close(descriptor)
-
-    def _open_draft(self) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        place = self._place(_DRAFT)
-        try:
-            return os.open(place, flags, 0o644)
-        except FileExistsError:  # of somebody who was killed, for we are alone
-            os.unlink(place)
-            return os.open(place, flags, 0o644)
 
     def remove(self, written: Written) -> None:
         path = written.path
@@ -214,7 +210,7 @@ class DirectoryOutput:
     def exclusively(self) -> Iterator[None]:
         with self._mutex:
             if self._depth == 0:
-                self._known.clear()  # others may have changed everything meanwhile
+                self._forget()  # others may have changed everything meanwhile
                 lock = self._lock()
             self._depth += 1
             try:
@@ -242,7 +238,7 @@ class DirectoryOutput:
                         os.close(lock)
                         raise
                     os.close(lock)
-                self._known.clear()
+                self._forget()
 
     def _make_directory(self, directory: str) -> None:
         """Make a directory and those above it; UnwritableDocumentError where something else is in the way."""
@@ -256,6 +252,7 @@ class DirectoryOutput:
                 raise self._explain(error, directory) from error
         else:
             self._know(directory)
+            self._empty = directory if self._depth else None
 
     def _is_directory(self, directory: str) -> bool:
         """Whether the way to a directory leads over directories only; UnwritableDocumentError where over a link."""
@@ -281,8 +278,12 @@ class DirectoryOutput:
         if self._depth == 0 and directory != _STATE:
             return  # somebody else may remove it at any time
         if len(self._known) >= _KNOWN_DIRECTORIES:
-            self._known.clear()
+            self._forget()
         self._known.add(directory)
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._empty = None
 
     def _place(self, path: str) -> str:
         return f"{self._root}/{path}"
@@ -314,18 +315,18 @@ class DirectoryOutput:
         return OutputError(f"{place} cannot be used: {error.strerror}")
 
 
-def _check(path: str) -> None:
-    if _NO_PART.search(path) or not _is_text(path) or path in _OWN:
-        raise UnwritableDocumentError(f"{path!r} cannot be the path of a document: correct the name that it comes from")
-
-
-def _is_text(name: str) -> bool:
-    """Whether a name is UTF-8 (others come from a directory with lone surrogates)."""
+def _open_draft(draft: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        return os.open(draft, flags, 0o644)
+    except FileExistsError:  # of somebody who was killed, for we are alone
+        os.unlink(draft)
+        return os.open(draft, flags, 0o644)
+
+
+def _check(path: str) -> None:
+    if _NO_PART.search(path) or not is_text(path) or path in _OWN:
+        raise UnwritableDocumentError(f"{path!r} cannot be the path of a document: correct the name that it comes from")
 
 
 def _token(status: os.stat_result) -> str:

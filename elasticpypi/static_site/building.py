@@ -5,18 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
 from elasticpypi.errors import ConflictError
 from elasticpypi.names import NormalizedName
+from elasticpypi.output import STATE_PREFIX
+from elasticpypi.static_site import CoreMetadataPlace
 from elasticpypi.static_site.changelog import Entry, entries_of
 from elasticpypi.static_site.keeping import Keeper, SiteReport, portions
-from elasticpypi.static_site.lists import list_projects
+from elasticpypi.static_site.lists import list_projects, strangers
 from elasticpypi.static_site.looking import Listing
 from elasticpypi.static_site.marking import marked_names
 from elasticpypi.static_site.noting import Noted, Notes, read_notes, write_notes, write_packages
 from elasticpypi.static_site.pages import fingerprint, fixed_documents, metadata_paths, package_lines
 from elasticpypi.static_site.putting import take_away
-from elasticpypi.static_site.rounds import Round, Trust, begin, clean, complete
+from elasticpypi.static_site.rounds import Round, Trust, begin, clean, complete, described_project
 
 _THOROUGH = Trust(is_thorough=True)
 
@@ -37,6 +40,9 @@ class Build:
     def run(self, *, everything: bool) -> SiteReport:
         """Build; what is done when time is over stays."""
         notes = read_notes(self._work.output)
+        is_first = notes.written is None and next(self._work.output.list(STATE_PREFIX), None) is None
+        with_packages = self._work.with_packages or notes.with_packages
+        self._work = self._keeper.work = replace(self._work, is_first=is_first, with_packages=with_packages)
         is_usable = notes.is_complete and notes.fingerprint == self._fingerprint
         marked = set(marked_names(self._work.output))
         self._marks = self._work.source.marks()
@@ -54,12 +60,14 @@ class Build:
             for name, mark in self._marks.items()
             if name in marked or name not in known or known[name].mark != mark
         ]
-        gone = [name for name in {*known, *marked} if name not in self._marks]
+        # What came by an event since the last build, and has gone without one, is known from the lists alone.
+        listed = strangers(self._work.output, self._marks)
+        gone = sorted(name for name in {*known, *marked, *listed} if name not in self._marks)
         self._done = set(self._marks) - set(changed)
-        is_partial = self._update(changed + gone, lambda name: Trust(is_thorough=name not in known))
+        is_partial = self._update(changed + gone, lambda name: Trust(name not in known, name not in known))
         if not is_partial:
             self._keeper.paging.repack()
-            if list_projects(self._work, came=self._done, gone=gone, is_whole=True):
+            if list_projects(self._work, came=self._done, gone=gone, is_whole=True, is_built=True):
                 self._keeper.paging.show()
         return self._finish(notes, is_partial=is_partial, cursor=notes.cursor)
 
@@ -82,49 +90,63 @@ class Build:
         names = [name for name in self._marks if cursor is None or name > cursor]
         before = frozenset() if work.is_alone else self._keeper.paging.keys()
         is_empty = notes.written is None and next(iter(work.output.list()), None) is None
-        listing = Listing([] if is_empty else work.output.list(), self._marks)
-        written = write_notes(work.output, replace(notes, is_complete=False, fingerprint=self._fingerprint))
+        listing = Listing([] if is_empty else work.output.list(), self._marks, with_packages=work.with_packages)
+        notes = replace(notes, is_complete=False, fingerprint=self._fingerprint, with_packages=work.with_packages)
+        notes = replace(notes, written=write_notes(work.output, notes))
         passage = _Passage(self._keeper, listing, self._is_late, self._see)
         is_partial = passage.go(names, self._tell)
         self._done |= passage.done
-        is_whole = not is_partial and cursor is None
-        excluded = passage.again.keys() | self._keeper.failed.keys()
+        is_end = not is_partial  # the way past all projects may have begun in an earlier build
+        is_unknown = cache(self._is_unknown)
         self._keeper.paging.rebuild(
             passage.entries,
-            (lambda name: name not in excluded) if is_whole else passage.done.__contains__,
+            lambda name: name in passage.done or name in passage.gone or (is_end and is_unknown(name)),
             before=before,
             look_anyway=True,
         )
-        gone = sorted({*listing.names(), *notes.projects, *marked, *passage.gone} - (self._marks.keys() - passage.gone))
+        found = () if work.is_first else listing.names()
+        gone = sorted({*found, *notes.projects, *marked, *passage.gone} - (self._marks.keys() - passage.gone))
         list_projects(
             work,
             came=passage.done,
             gone=gone,
+            is_whole=is_end,
+            is_built=is_end,
             look_anyway=True,
-            is_there=(lambda name: work.source.mark(name) is not None) if is_whole else None,
         )
         if not is_partial:
             is_partial = self._update([*passage.again, *gone], lambda _: _THOROUGH)
-        if is_whole and not is_partial and not self._keeper.failed:
-            self._remove_superfluous(listing, passage.elsewhere)
+        if not work.is_first:
+            self._remove_superfluous(listing, passage, is_end=is_end)
+        if is_end and not is_partial and not self._keeper.failed:
+            is_metadata_there = work.options.core_metadata is CoreMetadataPlace.OUTPUT
+            notes = replace(notes, with_packages=is_metadata_there)
         last = passage.last if everything and is_partial else None
         stale = passage.seen - self._done
-        return self._finish(
-            replace(notes, written=written, is_complete=False), is_partial=is_partial, cursor=last, stale=stale
-        )
+        return self._finish(notes, is_partial=is_partial, cursor=last, stale=stale)
 
-    def _remove_superfluous(self, listing: Listing, elsewhere: set[str]) -> None:
+    def _remove_superfluous(self, listing: Listing, passage: _Passage, *, is_end: bool) -> None:
+        """Remove core metadata that is of no file, and at the end of the way what is of no project."""
         fixed = {document.path for document in fixed_documents(self._work.options)}
-        others = [
+        found = [
             written
             for path, written in listing.others.items()
-            if path not in fixed and not path.startswith(("simple/index.", "changelog/"))
+            if is_end and path not in fixed and not path.startswith(("simple/index.", "changelog/"))
         ]
-        for written in (*others, *(at for path, at in listing.elsewhere.items() if path not in elsewhere)):
+        for path, written in listing.elsewhere.items():
+            if path in passage.elsewhere:
+                continue
+            owner = described_project(path)
+            if owner in passage.done or (is_end and self._is_unknown(owner)):
+                found.append(written)
+        for written in found:
             try:
                 take_away(self._work.output, written, self._work.tally)
             except ConflictError:
                 continue  # somebody has just written it
+
+    def _is_unknown(self, name: NormalizedName | None) -> bool:
+        return name is None or (name not in self._marks and self._work.source.mark(name) is None)
 
     def _finish(
         self,
@@ -144,18 +166,18 @@ class Build:
             name: Noted(self._marks[name], sizes[name]) if name in self._lines or name not in noted else noted[name]
             for name in sorted(names)
         }
-        after = Notes(notes.written, self._fingerprint, True, token, cursor, projects)
+        after = Notes(notes.written, self._fingerprint, True, token, notes.with_packages, cursor, projects)
         if after != notes:
             write_notes(self._work.output, after)
         return self._keeper.report(is_partial=is_partial)
 
     def _see(self, step: Round) -> None:
         if step.project is not None:
-            self._lines[step.name] = package_lines(step.project)
+            self._lines[step.name] = package_lines(step.project, self._work.options)
 
     def _read_lines(self, name: NormalizedName) -> bytes:
         project = self._work.source.project(name)
-        return b"" if project is None else package_lines(project)
+        return b"" if project is None else package_lines(project, self._work.options)
 
     def _is_late(self) -> bool:
         return time.monotonic() >= self._deadline

@@ -5,12 +5,14 @@ Specification: Atom (RFC 4287). Pure: the same arguments give the same bytes.
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from itertools import starmap
+from typing import Any, NamedTuple
+
+import orjson
+from markupsafe import Markup
 
 from elasticpypi.names import NormalizedName
 from elasticpypi.simple import dump
@@ -28,14 +30,14 @@ _ATOM = "application/atom+xml; charset=utf-8"
 _UP = "../"  # from the changelog to the site
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # not even escaped
 _NO_TIME = "1970-01-01T00:00:00Z"  # Atom wants one of everything
+_STRINGS = [str] * 6  # an entry's
 _IDS = uuid.UUID("5e1e94f6-9ac4-4b0e-9df1-6f8cf0f0f3b8")  # of which the entries' identifiers are made
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Entry:
-    """A file that came; entries are ordered from the oldest to the newest, those without a time first."""
+class Entry(NamedTuple):  # made and sorted by the hundred thousand: a third of the time of a dataclass, and smaller
+    """A file that came; entries are ordered from the oldest to the newest."""
 
-    time: str  # as `upload-time` in the simple API, "" where it is unknown
+    time: str  # as `upload-time` in the simple API
     project: NormalizedName
     filename: str
     version: str = ""
@@ -44,11 +46,14 @@ class Entry:
 
 
 def entries_of(project: SiteProject) -> list[Entry]:
-    """Return what the changelog says of a project, in the order of its files."""
+    """Return what the changelog says of a project, in the order of its files: nothing of those without a time.
+
+    Where they would stand among the others nobody knows, and each new one would rewrite every page.
+    """
     name = project.name
     return [
         Entry(
-            file.document.get("upload-time") or "",
+            file.document["upload-time"],
             name,
             file.document["filename"],
             file.version,
@@ -56,25 +61,29 @@ def entries_of(project: SiteProject) -> list[Entry]:
             file.uploaded_by or "",
         )
         for file in project.files
+        if file.document.get("upload-time")
     ]
 
 
 def entry_keys(page: Mapping[str, Any]) -> list[tuple[str, NormalizedName, str]]:
     """Return what no two entries share, (time, project, filename), of the files of an old `simple/<p>/index.json`."""
-    return [(file.get("upload-time") or "", page["name"], file["filename"]) for file in page["files"]]
+    return [(file["upload-time"], page["name"], file["filename"]) for file in page["files"] if file.get("upload-time")]
 
 
 def dump_entry(entry: Entry) -> str:
     """Write an entry as a line of JSON, without its end."""
-    return dump([entry.time, entry.project, entry.filename, entry.version, entry.url, entry.uploaded_by])
+    return dump([*entry]).decode()
 
 
 def parse_entry(line: str | bytes) -> Entry:
     """Read what `dump_entry` writes; raise ValueError for anything else."""
-    values = json.loads(line)
-    if not (isinstance(values, list) and len(values) == 6 and all(isinstance(value, str) for value in values)):
+    try:
+        values = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        values = None
+    if not isinstance(values, list) or [*map(type, values)] != _STRINGS:
         raise ValueError("a line of the changelog is not a list of six strings")
-    return Entry(*values)
+    return Entry._make(values)
 
 
 def changelog_path(number: int, *, pages: int) -> str:
@@ -93,7 +102,7 @@ def changelog_document(entries: Sequence[Entry], *, number: int, pages: int, opt
         title=options.title,
         frame=frame(options, up=_UP),
         number=number,
-        entries=escape_rows([_row(entry) for entry in entries]),
+        entries=Markup("\n".join(starmap(_shown, escape_rows([_row(entry) for entry in entries])))),  # noqa: S704
         newer=_link(number + 1, pages) if number < pages else None,
         older=f"page{number - 1}.html" if number > 1 else None,
     )
@@ -102,6 +111,16 @@ def changelog_document(entries: Sequence[Entry], *, number: int, pages: int, opt
 
 def _link(number: int, pages: int) -> str:
     return "./" if number >= pages else f"page{number}.html"
+
+
+def _shown(time: str, shown_time: str, project: str, version: str, filename: str, url: str, uploaded_by: str) -> str:
+    """Return the line of an entry, out of texts that are escaped; a template takes several times as long."""
+    by = f' <span class="by">by {uploaded_by}</span>' if uploaded_by else ""
+    return (
+        f'        <li><time datetime="{time}">{shown_time} UTC</time>'
+        f' <a href="../project/{project}/">{project}</a> {version}{by}'
+        f' <a class="filename" href="{url}">{filename}</a></li>'
+    )
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
@@ -118,7 +137,7 @@ def feed_document(newest: Sequence[Entry], options: SiteOptions) -> Document:
         id=uuid.uuid5(_IDS, options.title).urn if options.url is None else f"{options.url}{FEED_PATH}",
         options=options,
         base=base,
-        updated=newest[0].time or _NO_TIME if newest else _NO_TIME,
+        updated=newest[0].time if newest else _NO_TIME,
         entries=list(_feed_entries(newest, base)),
     )
     return Document(FEED_PATH, _ATOM, _NOT_IN_XML.sub("", data.decode()).encode())
@@ -128,4 +147,4 @@ def _feed_entries(entries: Sequence[Entry], base: str) -> Iterator[tuple[Entry, 
     """Yield entries with their identifier, time and the project's page."""
     for entry in entries:
         identifier = uuid.uuid5(_IDS, f"{entry.project}/{entry.filename}/{entry.time}")
-        yield entry, identifier.urn, entry.time or _NO_TIME, f"{base}project/{entry.project}/"
+        yield entry, identifier.urn, entry.time, f"{base}project/{entry.project}/"

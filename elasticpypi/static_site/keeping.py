@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -23,6 +25,8 @@ from elasticpypi.static_site.rounds import Round, Trust, Work, begin, clean, com
 T = TypeVar("T")
 R = TypeVar("R")
 
+_OF_ONE = (UnreadableObjectError, UnwritableDocumentError)  # others need not suffer
+_NO_TIME = "there was no time left for it"
 _TOGETHER = 50  # projects whose changes go into the changelog and the lists together
 
 
@@ -41,9 +45,13 @@ class SiteReport:
 class Keeper:
     """One run."""
 
-    def __init__(self, work: Work, per_page: int, pause: Callable[[int], None]) -> None:
-        """`pause` waits before an attempt, which it is told the number of, from 1."""
+    def __init__(self, work: Work, per_page: int, pause: Callable[[int], None], *, deadline: float = math.inf) -> None:
+        """`pause` waits before an attempt, which it is told the number of, from 1.
+
+        After `deadline`, a time of `time.monotonic()`, no project is begun in `update`: they fail.
+        """
         self.work = work
+        self._deadline = deadline
         self.paging = Paging(work.output, work.options, work.tally, per_page=per_page)
         self.failed: dict[NormalizedName, str] = {}
         self.projects = 0
@@ -101,6 +109,9 @@ class Keeper:
         seen: Callable[[Round], None],
     ) -> None:
         def start(name: NormalizedName) -> Round | None:
+            if time.monotonic() >= self._deadline:
+                self.failed[name] = _NO_TIME
+                return None
             return self.attempt(name, lambda: begin(self.work, name, pending[name]), pending[name].touched, again)
 
         rounds = [each for each in self.each(start, list(pending)) if each is not None]
@@ -139,11 +150,9 @@ class Keeper:
             return step()
         except (ConflictError, BusyError):
             again[name] = Trust(is_thorough=True, touched=touched)
-        except (UnreadableObjectError, UnwritableDocumentError) as error:
-            self.failed[name] = str(error)
-        except UnavailableError:
-            raise
         except ElasticpypiError as error:
+            if isinstance(error, UnavailableError) and not isinstance(error, _OF_ONE):
+                raise
             self.failed[name] = str(error)
         return None
 

@@ -14,13 +14,17 @@ _OURS = ("simple/", "pypi/", "project/", "packages/", "changelog/", "assets/")
 class Listing:
     """What lay in an output before the source was read. Paths at its top are not looked at."""
 
-    def __init__(self, found: Iterable[Written], names: Container[NormalizedName]) -> None:
-        """`names` are the projects that there are: a directory below `packages/` may be named otherwise."""
+    def __init__(self, found: Iterable[Written], names: Container[NormalizedName], *, with_packages: bool) -> None:
+        """`names` are the projects that there are: a directory below `packages/` may be named otherwise.
+
+        `with_packages`: look there at all.
+        """
         self.elsewhere: dict[str, Written] = {}  # core metadata below other paths than its project's
         self.others: dict[str, Written] = {}  # where only documents of ours should be, but of no project
         self._projects: dict[NormalizedName, list[str]] = {}
         for written in found:
-            self._add(written, names)
+            if with_packages or not written.path.startswith("packages/"):
+                self._add(written, names)
 
     def _add(self, written: Written, names: Container[NormalizedName]) -> None:
         path = written.path

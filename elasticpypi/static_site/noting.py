@@ -35,6 +35,7 @@ class Notes:
     fingerprint: str | None = None  # of the options
     is_complete: bool = False  # else it is running, or was killed
     packages: str | None = None  # the token of packages.json
+    with_packages: bool = False  # core metadata of ours may lie below `packages/`
     cursor: NormalizedName | None = None  # a look at everything came so far when its time was over
     projects: Mapping[NormalizedName, Noted] = field(default_factory=dict)
 
@@ -52,6 +53,7 @@ def read_notes(output: Output) -> Notes:
             document["fingerprint"],
             document["complete"],
             document["packages"],
+            document["with_packages"],
             document["cursor"],
             projects,
         )
@@ -65,6 +67,7 @@ def write_notes(output: Output, notes: Notes) -> Written | None:
         "fingerprint": notes.fingerprint,
         "complete": notes.is_complete,
         "packages": notes.packages,
+        "with_packages": notes.with_packages,
         "cursor": notes.cursor,
         "projects": {name: [noted.mark, noted.size] for name, noted in notes.projects.items()},
     }

@@ -8,11 +8,9 @@ project is asked for: a list of 100,000 files takes little more memory than it h
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -21,6 +19,7 @@ from types import NoneType
 from typing import Any
 from urllib.parse import quote
 
+import orjson
 from packaging.version import Version
 
 from elasticpypi.errors import ElasticpypiError, InvalidFilenameError
@@ -29,7 +28,6 @@ from elasticpypi.names import MAX_NAME, NormalizedName, parse_filename
 from elasticpypi.simple import describe_listed
 from elasticpypi.static_site import SiteFile, SiteProject
 
-_LINES = 1000  # that are parsed at once, which takes a third of what one by one would
 _SHOWN = 60  # characters of a line that has no filename
 
 
@@ -84,7 +82,7 @@ class ListSource:
         version, normalized = _version(text)
         document: dict[str, Any] = {
             "filename": filename,
-            "url": f"{self._packages_url}/{quote(filename, safe='')}",
+            "url": f"{self._packages_url}/{filename if _UNQUOTED.fullmatch(filename) else quote(filename, safe='')}",
             "hashes": _hashes(fields.get("hash")),
         }
         if fields.get("upload_timestamp") is not None:
@@ -167,25 +165,13 @@ def _fields(lines: Sequence[bytes], *, as_json: bool) -> list[dict[str, Any]]:
     """Return what stands in lines that can be used."""
     if not as_json:
         return [{"filename": _decode(line)} for line in lines]
-    found: list[dict[str, Any]] = json.loads(b"[" + b",".join(lines) + b"]")
-    return found
+    return list(map(_loads, lines))
 
 
 def _parse_all(lines: Iterator[bytes], *, as_json: bool) -> Iterator[tuple[bytes, dict[str, Any] | _RefusedError]]:
     """Yield each line with what stands in it, or why it cannot be read."""
-    while chunk := list(itertools.islice(lines, _LINES)):
-        yield from zip(chunk, _parse_chunk(chunk) if as_json else _fields(chunk, as_json=False), strict=True)
-
-
-def _parse_chunk(chunk: Sequence[bytes]) -> Iterable[dict[str, Any] | _RefusedError]:
-    joined = b",".join(chunk)
-    # Broken lines could make up objects together, but not if each has one brace only, with which it begins.
-    if joined.count(b"{") == len(chunk) and all(map(bytes.startswith, chunk, itertools.repeat(b"{"))):
-        with suppress(ValueError, RecursionError):
-            parsed: list[dict[str, Any]] = json.loads(b"[" + joined + b"]")
-            if len(parsed) == len(chunk):
-                return parsed
-    return map(_try_parse, chunk)
+    for line in lines:
+        yield line, _try_parse(line) if as_json else {"filename": _decode(line)}
 
 
 def _try_parse(line: bytes) -> dict[str, Any] | _RefusedError:
@@ -195,9 +181,16 @@ def _try_parse(line: bytes) -> dict[str, Any] | _RefusedError:
         return error
 
 
+def _loads(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return json.loads(line)  # which reads half characters and numbers that are none, and says better what is wrong
+
+
 def _parse(line: bytes) -> dict[str, Any]:
     try:
-        fields = json.loads(line)
+        fields = _loads(line)
     except (ValueError, RecursionError) as error:
         raise _RefusedError("the line is not JSON") from error
     if not isinstance(fields, dict):
@@ -277,6 +270,7 @@ def _no_core_metadata(_: SiteFile) -> bytes | None:
 # Filenames -------------------------------------------------------------------------------------------------------
 
 # The commonest names, of which `parse_filename` would say the same in ten times as long.
+_UNQUOTED = re.compile(r"[A-Za-z0-9_.~-]*")  # what a URL has as it is
 _PLAIN = re.compile(
     r"(?P<wheel>[A-Za-z0-9]+(?:[._][A-Za-z0-9]+)*)-(?P<of_wheel>[0-9]+(?:\.[0-9]+)*(?:(?:a|b|rc)[0-9]+)?)"
     r"-(?:py|cp|pp)[0-9]+(?:\.(?:py|cp|pp)[0-9]+)*-[a-z0-9]+(?:_[a-z0-9]+)*-[a-z0-9]+(?:_[a-z0-9]+)*\.whl"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elasticpypi.config import Settings
-from elasticpypi.errors import ConfigError
+from elasticpypi.errors import ConfigError, SourceError
 from elasticpypi.output import Output
 from elasticpypi.static_site import CoreMetadataPlace, SiteOptions, Source
 from elasticpypi.static_site.site import Site
@@ -59,6 +60,7 @@ def open_site(
     place = output_place(settings) if place is None else place
     if place is None:
         raise ConfigError("the site has no place: name a directory or s3://BUCKET/PREFIX, or configure 'output_bucket'")
+    _keep_apart(place, settings, data)
     clients = _connecting(settings) if connect is None else connect
     output = _open(place, clients)
     beside = None
@@ -68,8 +70,45 @@ def open_site(
 
 
 def open_listed_site(settings: Settings, source: Source, *, place: str, options: SiteOptions) -> Site:
-    """Open the site of something else than an index, whose files nobody writes to."""
-    return Site(source, _open(place, _connecting(settings)), options)
+    """Open the site of something else than an index, whose files nobody writes to.
+
+    SourceError where there is no project at all and the site shows some: what makes a list fails more often than
+    everything is deleted.
+    """
+    _keep_apart(place, settings, None)
+    output = _open(place, _connecting(settings))
+    if not source.marks() and _shows_projects(output):
+        raise SourceError(
+            f"the list names no file that can be used, and {place} has pages of projects, which were left as they are; "
+            "see whether the list is what it should be, and to have no project any longer, remove what lies there"
+        )
+    return Site(source, output, options)
+
+
+def _shows_projects(output: Output) -> bool:
+    found = output.read("simple/index.json")
+    if found is None:
+        return output.look("simple/index.html") is not None  # of dumb-pypi
+    try:
+        return bool(json.loads(found[0])["projects"])
+    except (ValueError, TypeError, KeyError):
+        return True
+
+
+def _keep_apart(place: str, settings: Settings, data: Path | None) -> None:
+    """Raise ConfigError where pages would lie among the files, or among what is not for everybody."""
+    if settings.bucket is not None and (place + "/").startswith(f"s3://{settings.bucket}/"):
+        raise ConfigError(
+            f"{place!r} is the bucket of the files, which the pages would be mixed with: name another one"
+        )
+    if data is None or settings.bucket is not None or place.startswith("s3://"):
+        return
+    there, own = Path(place).resolve(), data.resolve()
+    if there.is_relative_to(own) or own.is_relative_to(there):
+        raise ConfigError(
+            f"{place!r} lies in the index's own directory {str(data)!r}, or holds it: pages would be mixed with files, "
+            "and a web server would give out the catalog; name a directory beside it"
+        )
 
 
 def _place_of_files(settings: Settings, data: Path | None) -> str:

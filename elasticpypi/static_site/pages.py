@@ -31,6 +31,7 @@ SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
 CORE_METADATA = "text/plain; charset=utf-8"
 
 _UP_FROM_RELEASE = "../../../"  # from a release's document to the site
+_NO_REASON = "yanked"  # for who takes an empty reason for none, and the file for good: dumb-pypi does
 _ASSETS = {"site.css": "text/css; charset=utf-8", "site.js": "text/javascript; charset=utf-8"}
 
 
@@ -127,9 +128,13 @@ def fixed_documents(options: SiteOptions) -> Iterator[Document]:
     yield Document("404.html", HTML, missing_page(options))
 
 
-def package_lines(project: SiteProject) -> bytes:
-    """Return a project's lines of `packages.json`: its files as dumb-pypi's lists have them, in the page's order."""
-    return "".join(f"{_package_line(file)}\n" for file in project.files).encode()
+def package_lines(project: SiteProject, options: SiteOptions) -> bytes:
+    """Return a project's lines of `packages.json`: its files as dumb-pypi's lists have them, in the page's order.
+
+    A list announces core metadata beside the files, so where it lies among the pages nothing is said of it.
+    """
+    is_described = options.core_metadata is not CoreMetadataPlace.OUTPUT
+    return b"".join([_package_line(file, is_described=is_described) + b"\n" for file in project.files])
 
 
 def _info(project: SiteProject, version: str | None, files: Sequence[SiteFile]) -> dict[str, Any]:
@@ -138,7 +143,7 @@ def _info(project: SiteProject, version: str | None, files: Sequence[SiteFile]) 
     return legacy_json.describe_release(project.name, version, files, body)
 
 
-def _legacy_files(name: NormalizedName, files: Sequence[SiteFile], options: SiteOptions) -> str:
+def _legacy_files(name: NormalizedName, files: Sequence[SiteFile], options: SiteOptions) -> bytes:
     urls = ((file.document, file.document["url"]) for file in files)
     return legacy_json.render_files(
         (document, file_url(name, url, options, up=UP_FROM_PROJECT)) for document, url in urls
@@ -146,21 +151,21 @@ def _legacy_files(name: NormalizedName, files: Sequence[SiteFile], options: Site
 
 
 def _legacy_project(
-    project: SiteProject, info: Mapping[str, Any], listed: Mapping[str, str], options: SiteOptions
+    project: SiteProject, info: Mapping[str, Any], listed: Mapping[str, bytes], options: SiteOptions
 ) -> Document:
     name, serial = project.name, project.document["meta"].get("_last-serial")
     links = legacy_json.describe_links(page_url(name, options, up=UP_FROM_PROJECT))
     return Document(f"pypi/{name}/json", JSON, legacy_json.render_project({**info, **links}, serial, listed))
 
 
-def _release_document(name: NormalizedName, info: Mapping[str, Any], files: str, options: SiteOptions) -> Document:
+def _release_document(name: NormalizedName, info: Mapping[str, Any], files: bytes, options: SiteOptions) -> Document:
     """Return a release's document, which lies one part deeper than the project's, out of the latter's files.
 
     Rendering them again would take as long as all the rest. No other text can be taken for the URL's beginning:
     in a JSON string a quotation mark never stands without its backslash.
     """
     links = legacy_json.describe_links(page_url(name, options, up=_UP_FROM_RELEASE))
-    deeper = files.replace(f'"url":"{UP_FROM_PROJECT}', f'"url":"{_UP_FROM_RELEASE}')
+    deeper = files.replace(b'"url":"%b' % UP_FROM_PROJECT.encode(), b'"url":"%b' % _UP_FROM_RELEASE.encode())
     return Document(_release_path(name, info["version"]), JSON, legacy_json.render_release({**info, **links}, deeper))
 
 
@@ -206,18 +211,23 @@ def _version_of(filename: str) -> str | None:
         return None
 
 
-def _package_line(file: SiteFile) -> str:
+def _package_line(file: SiteFile, *, is_described: bool) -> bytes:
     document = file.document
-    yanked, metadata = document.get("yanked", False), document.get("core-metadata", False)
+    yanked, metadata = document.get("yanked", False), is_described and document.get("core-metadata", False)
     time = document.get("upload-time")
     line = {
         "filename": document["filename"],
         "hash": simple.one_hash(document["hashes"]),
         "requires_python": document.get("requires-python"),
         "requires_dist": None if file.requires_dist is None else list(file.requires_dist),
-        "upload_timestamp": None if time is None else int(datetime.fromisoformat(time).timestamp()),
+        "upload_timestamp": None if time is None else _seconds(time),
         "uploaded_by": file.uploaded_by,
-        "yanked_reason": (yanked if isinstance(yanked, str) else "") if yanked is not False else None,
+        "yanked_reason": None if yanked is False else yanked if yanked and isinstance(yanked, str) else _NO_REASON,
         "core_metadata": simple.one_hash(metadata) if isinstance(metadata, Mapping) else "true" if metadata else None,
     }
     return dump({key: value for key, value in line.items() if value is not None})
+
+
+def _seconds(time: str) -> float:
+    seconds = datetime.fromisoformat(time).timestamp()
+    return int(seconds) if seconds.is_integer() else seconds

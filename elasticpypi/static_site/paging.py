@@ -3,7 +3,8 @@
 `.elasticpypi/changelog/index.json` names the pages from the oldest with the entry each begins with; a page's entries
 lie in a document whose name is used once. Entries are read, changed and written back on condition, so that no change
 is lost; what is rendered of them is looked at again once it is written. A file is put where it belongs, without moving
-others: pages between the oldest and the newest may have more or fewer than they should until `repack`.
+others: pages between the oldest and the newest may have more or fewer than they should until `repack`. Whoever begins
+pages or packs them anew notes from which one on they are unfinished: if he is killed, the next who comes by finishes.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class _Place:
 class _Index:
     written: Written | None
     places: tuple[_Place, ...]
-    is_untidy: bool  # some page has not what it should have, and `repack` has something to do
+    is_untidy: bool  # some page has more or fewer entries than it should, and `repack` has something to do
+    unfinished: int | None = None  # somebody is at work on the pages from this one on, or was killed; None: nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Paging:
         self._options = options
         self._tally = tally
         self._per_page = per_page
+        self._suspect: set[int] = set()  # pages that were written and shown by an attempt that came to nothing
 
     def update(self, entries: Collection[Entry], drop: Collection[Key]) -> None:
         """Have these entries in the changelog and those not; to do it twice is to do it once."""
@@ -108,7 +111,8 @@ class Paging:
 
     def repack(self) -> None:
         """Have a full thousand entries on every page but the newest."""
-        if self._read_index().is_untidy:
+        index = self._read_index()
+        if index.is_untidy or index.unfinished is not None:
             self._again(lambda: self._rebuild({}, lambda _: False, frozenset(), look_anyway=False))
 
     def _again(self, attempt: Callable[[], None]) -> None:
@@ -128,8 +132,9 @@ class Paging:
         if overflow:
             index = self._extend(index, overflow)
         changed = [number for number in pages if list(pages[number].entries) != list(wanted[number])]
-        if not index.is_untidy and any(n < last or len(wanted[n]) > self._per_page for n in changed):
+        if not index.is_untidy and any(n < last or not self._is_in_order(wanted[n], n) for n in changed):
             index = self._write_index(replace(index, is_untidy=True))
+        self._suspect.update(pages)
         shown: dict[int, _Page] = {}
         for number in sorted(pages, reverse=True):
             page = pages[number]
@@ -139,6 +144,13 @@ class Paging:
         if overflow:
             shown |= {n: self._read_page(index.places[n]) for n in range(max(last - 1, 0), len(index.places))}
         self._show(index, shown)
+        self._suspect.clear()
+        if index.unfinished is not None:
+            self._write_index(replace(index, unfinished=None))
+
+    def _is_in_order(self, entries: Mapping[Key, Entry], number: int) -> bool:
+        """Whether so many entries may be on the newest page, which is the one with this number."""
+        return len(entries) <= self._per_page and (bool(entries) or number == 0)
 
     def _apply(
         self, index: _Index, entries: Iterable[Entry], drop: Iterable[Key]
@@ -149,17 +161,23 @@ class Paging:
         wanted: dict[int, dict[Key, Entry]] = {}
 
         def page_of(key: Key) -> dict[Key, Entry]:
-            number = max(bisect_right(firsts, key) - 1, 0)
+            return page_at(max(bisect_right(firsts, key) - 1, 0))
+
+        def page_at(number: int) -> dict[Key, Entry]:
             if number not in pages:
                 pages[number] = self._read_page(index.places[number])
                 wanted[number] = {}
                 for at, entry in pages[number].entries.items():
                     # What belongs to a newer page was left here by somebody who was killed, or came in between.
-                    (wanted[number] if number + 1 == len(firsts) or at < firsts[number + 1] else page_of(at))[at] = (
-                        entry
-                    )
+                    is_here = number + 1 == len(firsts) or at < firsts[number + 1]
+                    (wanted[number] if is_here else page_of(at)).setdefault(at, entry)
             return wanted[number]
 
+        last = len(firsts) - 1
+        for number in {*self._suspect, last} if self._suspect else ():
+            page_at(min(number, last))
+        for number in range(len(firsts) if index.unfinished is None else index.unfinished, len(firsts)):
+            page_at(number)
         for key in drop:
             page_of(key).pop(key, None)
         for entry in entries:
@@ -182,7 +200,8 @@ class Paging:
 
     def _extend(self, index: _Index, pages: Iterable[Mapping[Key, Entry]]) -> _Index:
         added = tuple(self._new_page(entries) for entries in pages)
-        return self._write_index(replace(index, places=index.places + added))
+        unfinished = len(index.places) - 1 if index.unfinished is None else index.unfinished
+        return self._write_index(replace(index, places=index.places + added, unfinished=unfinished))
 
     def _new_page(self, entries: Mapping[Key, Entry]) -> _Place:
         place = _Place(next(iter(entries), _FROM_THE_BEGINNING), uuid.uuid4().hex)
@@ -213,20 +232,25 @@ class Paging:
             else self._new_page(chunk)
             for n, chunk in enumerate(chunks)
         )
-        if index.written is None or places != index.places or index.is_untidy:
-            index, replaced = self._write_index(_Index(index.written, places, is_untidy=False)), index
-            for place, page in zip(replaced.places, pages, strict=True):
+        is_in_order = places == index.places and not index.is_untidy and index.unfinished is None
+        if index.written is None or not is_in_order:
+            # The two newest, too: the last of them moves to another path when one comes or goes.
+            newest = max(min(len(places), len(index.places)) - 2, 0)
+            changed = (n for n, (now, old) in enumerate(zip(places, index.places, strict=False)) if now != old)
+            first = min(next(changed, newest), newest, newest if index.unfinished is None else index.unfinished)
+            old = index.places
+            index = self._write_index(_Index(index.written, places, is_untidy=True, unfinished=first))
+            for place, page in zip(old, pages, strict=True):
                 if place not in places:
                     self._drop_page(place, page)
-            changed = [n for n in range(len(places)) if places[n : n + 1] != replaced.places[n : n + 1]]
-            shown = set(changed) | set(range(max(min(len(places), len(replaced.places)) - 2, 0), len(places)))
         else:
-            shown = {len(places) - 1}
-        numbers = range(len(places)) if look_anyway else sorted(shown)
-        for n in numbers:
+            first = len(places) - 1
+        for n in range(0 if look_anyway else first, len(places)):
             self._show(index, {n: self._read_page(index.places[n])}, is_last=False)
         self._show(index, {})
         self._remove_superfluous(len(places))
+        if index.unfinished is not None:
+            self._write_index(replace(index, is_untidy=False, unfinished=None))
 
     def _is_newer(self, key: Key, before: frozenset[int], was_there: bool) -> bool:
         """Whether it is somebody else's doing since then that a key is there, or is not."""
@@ -283,7 +307,9 @@ class Paging:
         try:
             document = json.loads(found[0])
             places = tuple(_Place((at[0], at[1], at[2]), identifier) for at, identifier in document["pages"])
-            return _Index(found[1], places, document["untidy"]) if places else self._nothing(found[1])
+            if not places:
+                return self._nothing(found[1])
+            return _Index(found[1], places, document["untidy"], document["unfinished"])
         except (ValueError, TypeError, KeyError, IndexError):
             return self._nothing(found[1])
 
@@ -296,6 +322,7 @@ class Paging:
             "id": uuid.uuid4().hex,
             "pages": [[place.first, place.identifier] for place in index.places],
             "untidy": index.is_untidy,
+            "unfinished": index.unfinished,
         }
         data = json.dumps(document, ensure_ascii=False).encode()
         return replace(index, written=self._output.write(_INDEX_PATH, data, _JSON, replacing=index.written))
@@ -311,7 +338,7 @@ class Paging:
         return _Page(found[1], {key_of(entry): entry for entry in entries})
 
     def _write_page(self, place: _Place, entries: Mapping[Key, Entry], *, replacing: Written | None) -> _Page:
-        data = "".join(f"{dump_entry(entry)}\n" for entry in entries.values()).encode()
+        data = "".join([f"{dump_entry(entry)}\n" for entry in entries.values()]).encode()
         return _Page(self._output.write(_path(place), data, "application/x-ndjson", replacing=replacing), entries)
 
 

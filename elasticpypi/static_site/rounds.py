@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,8 @@ from elasticpypi.static_site.paging import Key, key_of
 from elasticpypi.static_site.putting import Tally, put, take_away
 
 _LOOKS = 24  # at so many documents one by one; more are looked at by listing
-_TOPS = ("simple", "pypi", "project", "packages")
+_PACKAGES = "packages"
+_TOPS = ("simple", "pypi", "project", _PACKAGES)
 METADATA = ".metadata"
 
 
@@ -44,6 +45,9 @@ class Work:
     options: SiteOptions
     beside: Output | None
     tally: Tally
+    with_packages: bool  # what lies below `packages/` is the site's own; else it may be a pool of files
+    is_first: bool = False  # nothing that lies there is the site's own
+    are_built: Callable[[], bool] = lambda: True  # whether all pages that lie there are of the same options
 
     @property
     def is_alone(self) -> bool:
@@ -62,6 +66,7 @@ class Trust:
     """What a round is told of what lies there."""
 
     is_thorough: bool = False  # nothing is to be trusted
+    is_unknown: bool = False  # a build that was killed may have written the pages, and nothing into the changelog
     touched: frozenset[tuple[str, str]] = frozenset()  # as in `Mark`: by an earlier round of ours
     there: Mapping[str, Written] | None = None  # all of it, as it was before the source was first read; None: unknown
     elsewhere: Mapping[str, Written] | None = None  # core metadata below other paths than the project's, likewise
@@ -104,14 +109,20 @@ def begin(work: Work, name: NormalizedName, trust: Trust) -> Round | None:
     """Write all of a project but what other steps write; None where all is as it should be, which small reads show."""
     is_marking = not (work.is_alone and trust.there is not None)
     mark = find_mark(work.output, name) if is_marking else None
+    is_ours = mark is not None or not work.is_first
     page, record = _read_record(work, name, trust)
     is_trusting = mark is None and not trust.is_thorough and (page is None) is (record is None)
     present = work.source.mark(name) if trust.there is None else None
     if is_trusting and present == (None if page is None else _serial(page)):
         return None
+    is_trusting = is_trusting and work.are_built()
     project = work.source.project(name)
-    entries, drop = _changelog(project, name, page, trust.touched | (mark.touched if mark else frozenset()))
-    if is_marking:
+    entries: list[Entry] = []
+    drop: set[Key] = set()
+    if is_marking:  # else who builds it all makes the changelog of what all rounds have read
+        entries, drop = _changelog(project, name, page, trust.touched | (mark.touched if mark else frozenset()))
+        if trust.is_unknown and project is not None:
+            entries = entries_of(project)
         touched = frozenset((time, filename) for time, _, filename in drop | {key_of(entry) for entry in entries})
         mark = set_mark(work.output, name, replacing=mark, touched=touched)
     old, old_metadata = (set(), set()) if page is None else paths_of_page(page, work.options)
@@ -145,7 +156,7 @@ def begin(work: Work, name: NormalizedName, trust: Trust) -> Round | None:
         (work.metadata_output(), there.metadata[path]) for path in sorted(there.metadata.keys() - new_metadata)
     ]
     is_listed = is_trusting and page is not None and project is not None
-    return Round(name, project, record, last, superfluous, is_listed, mark, entries, drop)
+    return Round(name, project, record, last, superfluous if is_ours else [], is_listed, mark, entries, drop)
 
 
 def complete(work: Work, step: Round) -> None:
@@ -171,6 +182,14 @@ def project_of(path: str) -> NormalizedName | None:
     if not slash or top not in _TOPS or (top == "packages" and not path.endswith(METADATA)):
         return None
     return NormalizedName(name)
+
+
+def described_project(path: str) -> NormalizedName | None:
+    """Return the project of the file that core metadata is of, as the file is named; None where that says nothing."""
+    try:
+        return parse_filename(path.rpartition("/")[2].removesuffix(METADATA)).project
+    except (InvalidFilenameError, InvalidNameError):
+        return None
 
 
 def _read_record(work: Work, name: NormalizedName, trust: Trust) -> tuple[Mapping[str, Any] | None, Written | None]:
@@ -263,14 +282,11 @@ def _look(
 
 
 def _list(work: Work, name: NormalizedName) -> dict[str, Written]:
-    found = itertools.chain.from_iterable(work.output.list(f"{top}/{name}/") for top in _TOPS)
+    tops = [top for top in _TOPS if work.with_packages or top != _PACKAGES]
+    found = itertools.chain.from_iterable(work.output.list(f"{top}/{name}/") for top in tops)
     return {written.path: written for written in found if project_of(written.path) == name}
 
 
 def _is_of(path: str, name: NormalizedName) -> bool:
     """Whether core metadata is that of a file of a project: a key may begin with another project's name."""
-    filename = path.rpartition("/")[2].removesuffix(METADATA)
-    try:
-        return parse_filename(filename).project == name
-    except (InvalidFilenameError, InvalidNameError):
-        return True
+    return described_project(path) in (name, None)

@@ -21,13 +21,16 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cache, partial
 
 from elasticpypi.names import NormalizedName
 from elasticpypi.output import Output
-from elasticpypi.static_site import SiteOptions, Source
+from elasticpypi.static_site import CoreMetadataPlace, SiteOptions, Source
 from elasticpypi.static_site.building import Build
 from elasticpypi.static_site.changelog import PER_PAGE
 from elasticpypi.static_site.keeping import Keeper, SiteReport
+from elasticpypi.static_site.lists import are_built
 from elasticpypi.static_site.putting import Tally
 from elasticpypi.static_site.rounds import Work
 
@@ -62,10 +65,14 @@ class Site:
         self._per_page = per_page
         self._pause = pause
 
-    def update(self, names: Iterable[NormalizedName]) -> SiteReport:
-        """Write projects that may have changed, come or gone; the cost does not depend on the size of the index."""
+    def update(self, names: Iterable[NormalizedName], *, deadline: float = math.inf) -> SiteReport:
+        """Write projects that may have changed, come or gone; the cost does not depend on the size of the index.
+
+        Those that are not begun by `deadline`, a time of `time.monotonic()`, are among the failed ones.
+        """
         with self._output.exclusively():
-            keeper = self._start()
+            keeper = self._start(deadline)
+            keeper.work = replace(keeper.work, are_built=cache(partial(are_built, self._output, self._options)))
             for _ in keeper.update(names):
                 pass
             return keeper.report()
@@ -80,11 +87,13 @@ class Site:
         """Write all that has changed since the last build; `everything`: look at every document that lies there.
 
         Paths that a site uses are the site's own: what else lies under them is removed when everything is looked at.
+        The first build removes nothing, and below `packages/` only core metadata among the pages is the site's own.
         Time is over at `deadline`, a time of `time.monotonic()`; what is done by then stays.
         """
         with self._output.exclusively():
             return Build(self._start(), deadline, progress).run(everything=everything)
 
-    def _start(self) -> Keeper:
-        work = Work(self._source, self._output, self._options, self._beside, Tally())
-        return Keeper(work, self._per_page, self._pause)
+    def _start(self, deadline: float = math.inf) -> Keeper:
+        with_packages = self._options.core_metadata is CoreMetadataPlace.OUTPUT
+        work = Work(self._source, self._output, self._options, self._beside, Tally(), with_packages)
+        return Keeper(work, self._per_page, self._pause, deadline=deadline)

@@ -45,6 +45,13 @@ def from_site(name: NormalizedName, url: str) -> str:
     return f"simple/{url.removeprefix('../')}" if url.startswith("../") else f"simple/{name}/{url}"
 
 
+def from_people(name: NormalizedName, url: str) -> str:
+    """Return a file's URL for a project's page for people, which is as deep below the site as the one for clients."""
+    if url.startswith(UP_FROM_PROJECT) or not is_relative(url):
+        return url
+    return f"{UP_FROM_PROJECT}{from_site(name, url)}"
+
+
 def is_relative(url: str) -> bool:
     """Whether a URL is relative to the document in which it stands."""
     return not url.startswith("/") and ":" not in url.partition("/")[0]

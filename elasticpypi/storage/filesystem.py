@@ -36,7 +36,7 @@ from elasticpypi.errors import (
     UnreadableObjectError,
 )
 from elasticpypi.model import format_time, parse_time
-from elasticpypi.names import RESERVED_PREFIX
+from elasticpypi.names import RESERVED_PREFIX, is_text
 from elasticpypi.storage import NO_HEADERS, Document, LocalFile, Slot, StoredObject
 
 _LOST_AND_FOUND = "lost+found/"  # of a volume's own, which only root may read
@@ -308,7 +308,7 @@ class FilesystemStorage:
             key = above + os.fsdecode(name)
             if key in (RESERVED_PREFIX, _LOST_AND_FOUND) or not key.startswith(prefix):
                 continue
-            if not _is_text(key):
+            if not is_text(key):
                 _log.warning("left out, because its name is not UTF-8: %r", key)
             elif key.endswith("/"):
                 yield from self._walk(self._root / key, key, prefix)
@@ -363,7 +363,8 @@ def _is_note(key: str) -> bool:
     """Whether something below `.elasticpypi/` is to stay: no upload, lock, draft, probe or end of a backup."""
     name = key.removeprefix(RESERVED_PREFIX)
     is_passing = name.startswith(("uploads/", "watch-probe/"))
-    return not (is_passing or name in ("lock", "backup.json") or name.endswith(".new"))
+    # The second lock is that of an output: core metadata may be written beside the files.
+    return not (is_passing or name in ("lock", "output.lock", "backup.json") or name.endswith(".new"))
 
 
 def _fingerprint(status: os.stat_result) -> str:
@@ -373,15 +374,6 @@ def _fingerprint(status: os.stat_result) -> str:
 
 def _stored_object(key: str, status: os.stat_result) -> StoredObject:
     return StoredObject(key, status.st_size, _fingerprint(status))
-
-
-def _is_text(name: str) -> bool:
-    """Whether a name read from the directory is UTF-8 (others come with lone surrogates)."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _is_being_written(stream: BinaryIO) -> bool:
