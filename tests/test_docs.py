@@ -23,7 +23,10 @@ EVERYWHERE = {"--help", "--data", "--json"}
 AWS = (DOCS / "aws.md").read_text()
 HANDLERS = "".join(path.read_text() for path in (DOCS.parent / "elasticpypi" / "handler").glob("*.py"))
 LINES = sorted(set(re.findall(r"\.write\(\s*\"(\w+)\"", HANDLERS)))
-METRICS = ("Drift", "Errors", "Failed", "Indexed", "Lag", "Rejected", "Removed", "Requests")
+METRICS = (
+    *("Drift", "Errors", "Failed", "Indexed", "Lag", "Rejected", "Removed", "Requests"),
+    *("SiteDrift", "SiteFailed", "SiteLag", "SiteRemoved", "SiteWritten"),
+)
 
 
 def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
