@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import threading
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -828,10 +829,14 @@ def test_what_others_index_during_the_scan_is_no_drift(
 
 
 class Slow:
-    """A storage on which each read takes a while, by a clock of its own."""
+    """A storage on which each read of a large object takes a while, by a clock of its own.
+
+    It stands still until the small object beside it was read, which has as much time as it needs.
+    """
 
     def __init__(self, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
         self._storage = storage
+        self._small_was_read = threading.Event()
         self.now = 1000.0
         monkeypatch.setattr("elasticpypi.indexer.time.monotonic", lambda: self.now)
 
@@ -840,8 +845,13 @@ class Slow:
 
     @contextmanager
     def open(self, obj: Any) -> Iterator[Any]:
+        is_large = obj.size > 2**20
+        if is_large:
+            assert self._small_was_read.wait(60)
         with self._storage.open(obj) as stream:
-            yield SlowStream(self, stream, seconds=100.0 if obj.size > 2**20 else 0.0)
+            yield SlowStream(self, stream, seconds=100.0 if is_large else 0.0)
+        if not is_large:
+            self._small_was_read.set()
 
 
 class SlowStream:

@@ -28,7 +28,7 @@ def test_the_wheel_carries_what_the_program_needs_and_no_secrets(tmp_path: Path)
         text=True,
     ).stdout.split()
     assert {name for name in names if ".dist-info/" not in name} == set(tracked)
-    assert {Path(name).suffix for name in tracked} == {".py", ".html", ".json", ".typed"}
+    assert {Path(name).suffix for name in tracked} == {".css", ".html", ".js", ".json", ".py", ".typed", ".xml"}
     assert "elasticpypi/config.json" not in names
     # From there, and not from the checkout:
     ran = subprocess.run(

@@ -277,9 +277,9 @@ def test_the_command_of_the_backup_makes_one(server: RunningServer, tmp_path: Pa
     assert re.fullmatch(r"\w+\.tar", backup.name)
 
 
-def test_every_example_is_on_the_page() -> None:
-    page = (DOCS / "running.md").read_text()
-    assert [path.name for path in EXAMPLES.iterdir() if f"](examples/{path.name})" not in page] == []
+def test_every_example_is_on_a_page() -> None:
+    pages = "".join(path.read_text() for path in DOCS.glob("*.md"))
+    assert [path.name for path in EXAMPLES.iterdir() if f"examples/{path.name}" not in pages] == []
 
 
 # The end ---------------------------------------------------------------------------------------------------------
