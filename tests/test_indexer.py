@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import random
-import threading
 import tarfile
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
