@@ -234,7 +234,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
 }
 # Each is two runs of sls and one of cfn-lint; these parts of deploy/ the others have as well.
-SELDOM = ("alone, taken over",)
+SELDOM = ("alone, taken over", "with a website")
 
 
 @pytest.fixture(
