@@ -96,7 +96,7 @@ def comparable(entry: Entry) -> Entry:
 
 
 class _Refusing:
-    """A storage that cannot be asked about some keys."""
+    """A storage that cannot be asked about some keys, and tells of what the indexer writes itself."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -108,6 +108,11 @@ class _Refusing:
         if key in self._world.refusing:
             raise StorageError("the storage is slow")
         return self._world.storage.stat(key)
+
+    def write_document(self, key: str, data: bytes, *, replacing: str | None) -> Any:
+        written = self._world.storage.write_document(key, data, replacing=replacing)
+        notify(self._world, key, "ObjectCreated:Put", Telling.ONCE)
+        return written
 
 
 class _Throttled:
