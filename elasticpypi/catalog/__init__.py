@@ -1,6 +1,7 @@
 """The catalog: what we know about the files in the storage. It is derived: `sync` can make it anew.
 
-Adapters: `catalog.sqlite`, `catalog.dynamodb`. Every adapter passes the same contract tests (tests/test_catalog.py).
+Adapters: `catalog.sqlite`, `catalog.dynamodb`, `catalog.documents`. Every adapter passes the same contract tests
+(tests/test_catalog.py).
 """
 
 from __future__ import annotations
