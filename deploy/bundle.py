@@ -38,7 +38,7 @@ _ON_LAMBDA = "/var/task"  # where the zip is unpacked there, which tracebacks na
 # What a function never runs, so that it is not there to be loaded by mistake either.
 _NOT_OURS = (
     "__main__.py",
-    "catalog/sqlite.py",
+    "catalog/sqlite/*",
     "cli/*",
     "client/*",
     "config*.json",

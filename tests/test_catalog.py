@@ -688,7 +688,7 @@ def test_what_has_not_changed_is_not_read_again(
     _, reader = pair
     before = read_all(reader)
     monkeypatch.setattr(time, "monotonic", lambda: 0.0)  # no time passes
-    monkeypatch.setattr(reader, "take", pytest.fail)
+    monkeypatch.setattr(reader.pool, "take", pytest.fail)
     assert read_all(reader) == before
 
 

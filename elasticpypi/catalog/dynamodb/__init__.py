@@ -1,5 +1,6 @@
-"""The catalog in one DynamoDB table (docs/design.md has its keys)."""
+"""The catalog and the ledger in one DynamoDB table (docs/design.md has its keys)."""
 
 from elasticpypi.catalog.dynamodb.adapter import DynamoDBCatalog
+from elasticpypi.catalog.dynamodb.ledger import DynamoDBLedger
 
-__all__ = ["DynamoDBCatalog"]
+__all__ = ["DynamoDBCatalog", "DynamoDBLedger"]

@@ -273,7 +273,8 @@ class DynamoDBCatalog:
         """
         patience = Patience(
             f"{what} do not agree with what the table {self._table.name!r} counts: if that lasts, remove the table, "
-            "deploy again and run `elasticpypi sync`, which fills it from the storage"
+            "with which all tokens and the audit trail are lost, deploy again and run `elasticpypi sync`, which fills "
+            "the catalog from the storage"
         )
         first: tuple[float, Item | None] | None = None
         while True:

@@ -3,7 +3,9 @@
 Keys are `pk` and `sk`. The attributes of a row have short names, since a project's page reads all of them: `g`
 generation, `f` fingerprint, `v` the project's revision that the content came with (live rows of a project), `c` content
 (text, or compressed bytes), `t` the parts that it lies in where it is too large, `m` core metadata is kept, `p` it is a
-problem, `expires` a tombstone. Specification: Amazon DynamoDB Developer Guide, "Constraints in Amazon DynamoDB".
+problem, `expires` a tombstone. A record of the ledger has `c` its text and `w` a signature of its write, a counter `n`
+what it has come to, both `expires` when they are gone. Specification: Amazon DynamoDB Developer Guide, "Constraints in
+Amazon DynamoDB".
 """
 
 from __future__ import annotations
@@ -90,6 +92,11 @@ def shard_key(pk: str) -> Key:
 def page_key(name: NormalizedName | None, form: str) -> Key:
     """Return where a page is kept (None: of the root)."""
     return f"page#{name or ''}", form
+
+
+def ledger_pk(kind: str) -> str:
+    """Return the partition of the records, or counters, of a kind."""
+    return f"ledger#{kind}"
 
 
 def as_key(key: Key) -> Item:
@@ -204,7 +211,8 @@ def load_row(row: Item, parts: Mapping[Key, Item]) -> Entry | None:
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise CatalogError(
             f"the catalog's row of {row.get('key')} cannot be read ({error!r}): remove the table, "
-            "deploy again and run `elasticpypi sync`, which fills it from the storage"
+            "with which all tokens and the audit trail are lost, deploy again and run `elasticpypi sync`, which fills "
+            "the catalog from the storage"
         ) from error
     if content is None and is_live(row):
         return None

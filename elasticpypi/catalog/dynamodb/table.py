@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, TokenRetrievalError
@@ -108,11 +108,30 @@ class Table:
             ExpressionAttributeValues=values,
         )
 
+    def query_backwards(self, pk: str, first: str, end: str, *, at_once: int) -> Iterator[Item]:
+        """Yield the items of a partition whose sort keys are from `first` on and before `end`, the last one first.
+
+        `at_once` is how many items a request is to read at most.
+        """
+        if first >= end:
+            return  # a range that DynamoDB refuses
+        for item in self._pages(
+            "query",
+            KeyConditionExpression="#pk = :pk AND #sk BETWEEN :first AND :end",
+            ExpressionAttributeNames={"#pk": "pk", "#sk": "sk"},
+            ExpressionAttributeValues={":pk": {"S": pk}, ":first": {"S": first}, ":end": {"S": end}},
+            ScanIndexForward=False,
+            Limit=at_once,
+        ):
+            if item["sk"]["S"] != end:
+                yield item
+
     def scan_rows(self, beginning: str) -> Iterator[Item]:
         """Yield key, fingerprint and parts' names of every live row whose sort key begins so: it reads all items."""
         yield from self._pages(
             "scan",
-            FilterExpression="begins_with(#sk, :sk) AND attribute_not_exists(#expires)",
+            # A record of the ledger may have any sort key, but it has no `key`.
+            FilterExpression="begins_with(#sk, :sk) AND attribute_exists(#key) AND attribute_not_exists(#expires)",
             ProjectionExpression="#pk, #key, #f, #t",
             ExpressionAttributeNames={
                 "#pk": "pk",
@@ -128,6 +147,38 @@ class Table:
     def put(self, item: Item, *, condition: Item) -> bool:
         """Write an item; false where the condition (see `when`) does not hold."""
         return self._write("put_item", TableName=self.name, Item=item, **condition)
+
+    def put_signed(self, item: Item, *, condition: Item) -> bool:
+        """Write an item with a signature of its own, as `w`; false where the condition does not hold.
+
+        The condition no longer holds for a request that is repeated because its answer was lost. That it is our item
+        which lies there then, and not the same one of somebody else, is told by its signature.
+        """
+        signature = {"S": secrets.token_hex(8)}
+        try:
+            self._call(
+                "put_item",
+                raising=_CONDITION_FAILED,
+                TableName=self.name,
+                Item=item | {"w": signature},
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **condition,
+            )
+        except ClientError as error:
+            there: Item = error.response.get("Item", {})  # type: ignore[assignment]
+            return there.get("w") == signature
+        return True
+
+    def delete(self, key: Key, *, condition: Item) -> bool:
+        """Delete an item; false where the condition does not hold."""
+        return self._write("delete_item", TableName=self.name, Key=as_key(key), **condition)
+
+    def add(self, key: Key, numbers: Mapping[str, int], changes: Item, *, condition: Item) -> bool:
+        """Add to numbers of an item and set other attributes of it; false where the condition does not hold."""
+        adding, setting = add_to_attributes(**numbers), set_attributes(changes)
+        both = {"UpdateExpression": f"{adding['UpdateExpression']} {setting['UpdateExpression']}"}
+        action = _merged(_merged(adding, setting) | both, condition)
+        return self._write("update_item", TableName=self.name, Key=as_key(key), **action)
 
     def update(self, key: Key, changes: Item, *, condition: Item) -> bool:
         """Set attributes of an item; false where the condition (see `when`) does not hold."""
@@ -230,7 +281,7 @@ class Table:
 
 
 def when(**expected: Item | None) -> Item:
-    """Return the condition that attributes have these values; None: that there is no item (named by its `pk`)."""
+    """Return the condition that attributes have these values; None: that there is none, of `pk` therefore no item."""
     terms = [
         f"attribute_not_exists(#{name})" if value is None else f"#{name} = :{name}_was"
         for name, value in expected.items()
@@ -260,12 +311,12 @@ def add_to_attributes(**numbers: int) -> Item:
     }
 
 
-def _merged(update: Item, condition: Item) -> Item:
+def _merged(first: Item, second: Item) -> Item:
     return (
-        update
-        | condition
+        first
+        | second
         | {
-            name: update.get(name, {}) | condition.get(name, {})
+            name: first.get(name, {}) | second.get(name, {})
             for name in ("ExpressionAttributeNames", "ExpressionAttributeValues")
         }
     )

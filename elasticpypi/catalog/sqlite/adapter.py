@@ -1,18 +1,9 @@
-"""The catalog in one SQLite file (WAL mode), which several processes and threads may share.
-
-Connections are lent from a pool, to one thread at a time. The file is made whole beside its place and then moved
-there, so that nobody ever opens half a schema. If it is replaced or removed, the next call notices and opens what is
-there now.
-"""
+"""`SqliteCatalog`: the catalog in one SQLite file, and what is remembered of it for as long as nothing changes."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
-import tempfile
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,12 +12,11 @@ from pathlib import Path
 from elasticpypi.catalog import Counts, KeptPage, KnownKey, Write
 from elasticpypi.catalog.changes import Changes, is_quiet
 from elasticpypi.catalog.rows import dump_content, load_content
-from elasticpypi.errors import CatalogError, ConflictError
+from elasticpypi.catalog.sqlite.connections import Connection, Kind, Pool, transaction
+from elasticpypi.errors import ConflictError
 from elasticpypi.model import Entry, ListedProject, ProjectSnapshot, RootSnapshot
 from elasticpypi.names import DECISIONS_FILENAME, NormalizedName, decisions_key
 
-SQLITE_VERSION = sqlite3.sqlite_version_info  # of the library that this Python has
-_SCHEMA_VERSION = 2
 _SCHEMA = """
     CREATE TABLE entries (
         key TEXT PRIMARY KEY,
@@ -51,9 +41,16 @@ _SCHEMA = """
     CREATE TABLE self (identity TEXT NOT NULL, is_complete INTEGER NOT NULL);
     INSERT INTO self VALUES (hex(randomblob(16)), 0);
 """
+_KIND = Kind(
+    "catalog",
+    _SCHEMA,
+    version=2,
+    synchronous="NORMAL",  # the catalog is derived: after a power cut `sync` finds what the last commits had said
+    if_other="remove the file and run `elasticpypi sync`, which makes it anew from the storage",
+    if_damaged="remove it and run `elasticpypi sync`, which makes it anew from the storage",
+)
 _ROOT = ""
 _TOMBSTONE_SECONDS = 24 * 60 * 60
-_BUSY_SECONDS = 10.0
 _KEYS_PER_READ = 1000
 _REMEMBERED = 16 * 1024  # revisions, about 2 MB
 _LOOK_AROUND_SECONDS = 0.1
@@ -66,25 +63,23 @@ class SqliteCatalog:
     largest_page: int | None = None
 
     def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
-        self._text = str(self.path)
-        self.idle: deque[_Connection] = deque()
-        self._changes_path = self.path.with_name(self.path.name + "-changes")
+        self.pool = Pool(path, _KIND, self._notice)
+        self._changes_path = self.pool.path.with_name(path.name + "-changes")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.pool.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._memory = _Memory(Changes(self._changes_path), identity=0)
         except OSError as error:
-            raise _translated(error, self.path) from error
-        with self._using():
+            raise self.pool.translated(error) from error
+        with self.pool.lend():
             pass
 
     def entry(self, key: str) -> Entry:
-        with self._using() as connection:
+        with self.pool.lend() as connection:
             row = connection.execute(f"{_SELECT_ENTRY} WHERE key = ?", (key,)).fetchone()
         return _entry(row) if row else Entry(key, None)
 
     def entries(self, keys: Sequence[str]) -> list[Entry]:
-        with self._reading() as connection:
+        with self.pool.reading() as connection:
             rows = [connection.execute(f"{_SELECT_ENTRY} WHERE key = ?", (key,)).fetchone() for key in keys]
         return [_entry(row) if row else Entry(key, None) for key, row in zip(keys, rows, strict=True)]
 
@@ -97,7 +92,7 @@ class SqliteCatalog:
             return [write for write in writes if not _write(connection, write)]
 
     def project(self, name: NormalizedName) -> ProjectSnapshot | None:
-        with self._reading() as connection:
+        with self.pool.reading() as connection:
             revision = _revision(connection, name)
             rows = connection.execute(
                 f"{_SELECT_ENTRY} WHERE project = ? AND content IS NOT NULL ORDER BY key", (name,)
@@ -105,7 +100,7 @@ class SqliteCatalog:
         return None if revision is None else ProjectSnapshot(name, revision, tuple(_entry(row) for row in rows))
 
     def entries_named(self, name: NormalizedName, filename: str) -> list[Entry]:
-        with self._using() as connection:
+        with self.pool.lend() as connection:
             rows = connection.execute(
                 f"{_SELECT_ENTRY} WHERE project = ? AND filename = ? AND content IS NOT NULL ORDER BY key",
                 (name, filename),
@@ -113,7 +108,7 @@ class SqliteCatalog:
             return [_entry(row) for row in rows]
 
     def has_files(self, name: NormalizedName, *, besides: str) -> bool:
-        with self._using() as connection:
+        with self.pool.lend() as connection:
             row = connection.execute(
                 "SELECT 1 FROM entries WHERE project = ? AND content IS NOT NULL AND key NOT IN (?, ?) LIMIT 1",
                 (name, besides, decisions_key(name)),
@@ -124,13 +119,13 @@ class SqliteCatalog:
         memory = self._remembered()
         revision = memory.revisions.get(name)
         if revision is None:
-            with self._using() as connection:
+            with self.pool.lend() as connection:
                 revision = _revision(connection, name)
             memory.keep(name, revision)
         return revision
 
     def root(self) -> RootSnapshot:
-        with self._reading() as connection:
+        with self.pool.reading() as connection:
             revision, serial = _root_revision(connection), _serial(connection)
             rows = connection.execute(
                 "SELECT name, revision FROM projects WHERE live > 0 AND name != '' ORDER BY name"
@@ -143,7 +138,7 @@ class SqliteCatalog:
         memory = self._remembered()
         revision = memory.revisions.get(_ROOT)
         if revision is None:
-            with self._using() as connection:
+            with self.pool.lend() as connection:
                 revision = _root_revision(connection)
             memory.keep(_ROOT, revision)
         return revision
@@ -151,19 +146,19 @@ class SqliteCatalog:
     def serials_revision(self) -> int:
         memory = self._remembered()
         if memory.serial is None:
-            with self._using() as connection:
+            with self.pool.lend() as connection:
                 memory.serial = _serial(connection)
         return memory.serial
 
     def core_metadata(self, key: str) -> bytes | None:
-        with self._using() as connection:
+        with self.pool.lend() as connection:
             row = connection.execute("SELECT body FROM core_metadata WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
 
     def known_keys(self, prefix: str = "") -> Iterator[KnownKey]:
         after, last = "", prefix + _LAST_CHARACTER
         while True:
-            with self._using() as connection:
+            with self.pool.lend() as connection:
                 rows = connection.execute(
                     "SELECT key, fingerprint FROM entries WHERE content IS NOT NULL"
                     " AND key > ? AND key >= ? AND key <= ? ORDER BY key LIMIT ?",
@@ -175,12 +170,12 @@ class SqliteCatalog:
             after = rows[-1][0]
 
     def problems(self) -> Iterator[Entry]:
-        with self._using() as connection:
+        with self.pool.lend() as connection:
             rows = connection.execute(f"{_SELECT_ENTRY} WHERE is_problem ORDER BY key").fetchall()
         return (_entry(row) for row in rows)
 
     def counts(self) -> Counts:
-        with self._reading() as connection:
+        with self.pool.reading() as connection:
             (projects,) = connection.execute("SELECT count(*) FROM projects WHERE live > 0 AND name != ''").fetchone()
             (files,) = connection.execute(
                 "SELECT count(*) FROM entries INDEXED BY entries_by_project"
@@ -191,7 +186,7 @@ class SqliteCatalog:
         return Counts(projects, files, problems)
 
     def page(self, name: NormalizedName | None, form: str) -> KeptPage | None:
-        with self._using() as connection:
+        with self.pool.lend() as connection:
             row = connection.execute(
                 "SELECT revision, body FROM pages WHERE project = ? AND form = ?", (name or _ROOT, form)
             ).fetchone()
@@ -206,14 +201,14 @@ class SqliteCatalog:
             )
 
     def identity(self) -> str:
-        with self._using() as connection:
+        with self.pool.lend() as connection:
             identity: str = connection.execute("SELECT identity FROM self").fetchone()[0]
             return identity
 
     def is_complete(self) -> bool:
         memory = self._remembered()
         if not memory.complete:
-            with self._using() as connection:
+            with self.pool.lend() as connection:
                 memory.complete = bool(connection.execute("SELECT is_complete FROM self").fetchone()[0])
         return memory.complete
 
@@ -222,12 +217,11 @@ class SqliteCatalog:
             connection.execute("UPDATE self SET is_complete = 1 WHERE identity = ?", (identity,))
 
     def check(self) -> None:
-        with self._using() as connection:
+        with self.pool.lend() as connection:
             _root_revision(connection)
 
     def close(self) -> None:
-        while self.idle:
-            self.idle.pop().close()
+        self.pool.close()
 
     def _remembered(self) -> _Memory:
         """Return what is remembered for as long as nothing changes; an empty memory where something has."""
@@ -243,85 +237,32 @@ class SqliteCatalog:
 
     def _look_around(self) -> _Memory:
         """Begin a new memory if somebody has removed or replaced the catalog's files."""
-        with self._using() as connection:
+        with self.pool.lend() as connection:
             if not self._memory.changes.is_current():
                 self._announce(connection)
             memory = self._memory
             memory.until = time.monotonic() + _LOOK_AROUND_SECONDS
             return memory
 
-    def _announce(self, connection: _Connection) -> None:
+    def _announce(self, connection: Connection) -> None:
         """Say by the notes that lie there now that something has changed: what we wrote to removed ones nobody saw."""
         self._memory = _Memory(Changes(self._changes_path), connection.identity)
-        with _transaction(connection, "BEGIN IMMEDIATE", self._memory.changes):
+        with transaction(connection, "BEGIN IMMEDIATE", self._memory.changes):
             pass
 
-    def _using(self) -> _Lent:
-        """Lend a connection to the file that lies at the path now."""
-        return _Lent(self)
-
-    def take(self) -> _Connection:
-        """Return an idle connection to the file that lies at the path now, or a new one."""
-        try:
-            identity = os.stat(self._text).st_ino  # noqa: PTH116  # every page asks: a Path takes twice as long
-        except FileNotFoundError:
-            _make_database(self.path)
-            identity = self.path.stat().st_ino
+    def _notice(self, identity: int) -> None:
+        """Begin a new memory if another file lies in the place of the one that was read."""
         if identity != self._memory.identity:
             self._memory = _Memory(Changes(self._changes_path), identity)
-        while self.idle:
-            try:
-                connection = self.idle.pop()
-            except IndexError:
-                break  # another thread was quicker
-            if connection.identity == identity:
-                return connection
-            connection.close()  # to a file that was replaced or removed
-        return _connect(self.path, identity)
 
     @contextmanager
-    def _reading(self) -> Iterator[_Connection]:
-        with self._using() as connection, _transaction(connection, "BEGIN"):
-            yield connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[_Connection]:
-        with self._using() as connection:
+    def _writing(self) -> Iterator[Connection]:
+        with self.pool.lend() as connection:
             changes = self._memory.changes
-            with _transaction(connection, "BEGIN IMMEDIATE", changes):
+            with transaction(connection, "BEGIN IMMEDIATE", changes):
                 yield connection
             if not changes.is_current():
                 self._announce(connection)
-
-
-class _Lent:
-    """A connection for as long as a `with` block runs; errors in it are translated.
-
-    A class, since every page that is answered asks for one: a generator takes twice as long.
-    """
-
-    __slots__ = ("_catalog", "_connection")
-
-    def __init__(self, catalog: SqliteCatalog) -> None:
-        self._catalog = catalog
-
-    def __enter__(self) -> _Connection:
-        try:
-            self._connection = self._catalog.take()
-        except (sqlite3.Error, OSError) as error:
-            raise _translated(error, self._catalog.path) from error
-        return self._connection
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self._catalog.idle.append(self._connection)
-        if isinstance(error, sqlite3.DatabaseError | OSError):
-            raise _translated(error, self._catalog.path) from error
-
-
-class _Connection(sqlite3.Connection):
-    """A connection that knows which file it was opened to."""
-
-    identity: int = 0
 
 
 @dataclass(slots=True)
@@ -343,81 +284,7 @@ class _Memory:
             self.revisions[name] = revision
 
 
-def _connect(path: Path, identity: int) -> _Connection:
-    connection = sqlite3.connect(
-        f"{path.as_uri()}?mode=rw",  # not rwc: if the file has just gone, an empty one would be no catalog
-        uri=True,
-        timeout=_BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,  # the pool hands a connection to one thread at a time
-        factory=_Connection,
-    )
-    try:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != _SCHEMA_VERSION:
-            raise CatalogError(
-                f"the catalog {path} has schema {version}, this program needs {_SCHEMA_VERSION}: "
-                "remove the file and run `elasticpypi sync`, which makes it anew from the storage"
-            )
-        # The catalog is derived: after a power cut `sync` finds what the last commits had said.
-        connection.execute("PRAGMA synchronous = NORMAL")
-    except BaseException:
-        connection.close()
-        raise
-    connection.identity = identity
-    return connection
-
-
 _SELECT_ENTRY = "SELECT key, project, generation, fingerprint, content FROM entries"
-
-
-def _translated(error: sqlite3.Error | OSError, path: Path) -> CatalogError:
-    match error:
-        case sqlite3.OperationalError():
-            return CatalogError(f"the catalog {path} cannot be used now: {error}")
-        case OSError():
-            return CatalogError(f"the catalog {path} cannot be reached: {error.strerror}")
-        case _:
-            return CatalogError(
-                f"the catalog {path} is damaged ({error}): remove it and run `elasticpypi sync`, "
-                "which makes it anew from the storage"
-            )
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection, begin: str, changes: Changes | None = None) -> Iterator[None]:
-    connection.execute(begin)
-    begun = None if changes is None else changes.begin()
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    finally:
-        if changes is not None and begun is not None:
-            changes.end(begun)
-
-
-def _make_database(path: Path) -> None:
-    """Make the file with its schema, unless somebody else was quicker."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".catalog-") as directory:
-        draft = Path(directory, path.name)
-        connection = sqlite3.connect(draft, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
-        finally:
-            connection.close()
-        draft.chmod(0o600)
-        with path.with_name(path.name + ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():
-                # What a removed file left in its write-ahead log must not be read into the new one.
-                for suffix in ("-wal", "-shm"):
-                    path.with_name(path.name + suffix).unlink(missing_ok=True)
-                draft.rename(path)
 
 
 def _next(counter: int) -> int:
@@ -449,7 +316,7 @@ def _serial(connection: sqlite3.Connection) -> int:
     return connection.execute("SELECT max(revision) FROM projects").fetchone()[0] or 0
 
 
-def _write(connection: _Connection, write: Write) -> bool:
+def _write(connection: Connection, write: Write) -> bool:
     """Replace a row; false where it is no longer as it was read."""
     before, after = write.before, write.after
     row = connection.execute("SELECT generation FROM entries WHERE key = ?", (after.key,)).fetchone()
