@@ -90,10 +90,10 @@ clean:
 	$(RUN) pip check
 	@touch $@
 
-# `sls` and its plugin. Where there is no npm, tests that need them are skipped; in CI they fail.
+# `sls` and its plugin, and axe-core. Where there is no npm, tests that need them are skipped; in CI they fail.
 node_modules/.installed: package-lock.json
 	@if command -v npm >/dev/null; then npm ci --no-audit --no-fund --silent && touch $@; \
-	else echo "What needs sls is skipped: install Node 20 or newer with npm." >&2; fi
+	else echo "What needs sls or axe-core is skipped: install Node 20 or newer with npm." >&2; fi
 
 # Other people's indexes and mirrors, which need not agree with us about their dependencies.
 .peers/installed: .venv/created peers-requirements.txt | .venv/pip
@@ -103,7 +103,7 @@ node_modules/.installed: package-lock.json
 	@touch $@
 
 # What tests and benchmarks run and pip cannot install. Where we may not either, tests are skipped, in CI they fail.
-PROGRAMS = caddy ceph-mon ceph-osd nginx openssl radosgw systemd-analyze wrk
+PROGRAMS = caddy ceph-mon ceph-osd chromium nginx openssl radosgw systemd-analyze wrk
 .venv/system-packages: .venv/created Makefile
 	@PATH="$$PATH:/usr/sbin"; \
 	missing=$$(for program in $(PROGRAMS); do command -v $$program >/dev/null || echo $$program; done | xargs); \

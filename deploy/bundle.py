@@ -51,8 +51,9 @@ _NOT_OURS = (
 )
 _OURS = (".py", ".html", ".json", ".css", ".js", ".svg", ".xml")
 # Of other people's packages: programs, types, tests, what describes a package but METADATA and WHEEL, which
-# importlib.metadata and we read; what is for dateutil's own time zones, for Werkzeug's debugger. And boto3, a sixth of
-# a start: botocore makes the same clients, and boto3's own resources and transfers are used nowhere.
+# importlib.metadata and we read; what is for dateutil's own time zones, for Werkzeug's debugger, for binding C to
+# Python (cryptography is bound already), for other forms of documents than HTML. And boto3, a sixth of a start:
+# botocore makes the same clients, and boto3's own resources and transfers are used nowhere.
 _NOT_NEEDED = (
     "bin/*",
     "*.pyi",
@@ -63,7 +64,13 @@ _NOT_NEEDED = (
     "*/__pycache__/*",
     "boto3/*",
     "boto3-*.dist-info/*",
+    "cffi/*",
     "dateutil/zoneinfo/*.tar.gz",
+    "docutils/writers/latex2e/*",
+    "docutils/writers/odf_odt/*",
+    "docutils/writers/s5_html/*",
+    "docutils/writers/xetex/*",
+    "pycparser/*",
     "s3transfer/*",
     "s3transfer-*.dist-info/*",
     "werkzeug/debug/shared/*",
