@@ -148,11 +148,16 @@ _OF_THE_SITE = (
     "ELASTICPYPI_OUTPUT_URL",
     "ELASTICPYPI_PACKAGES_URL",
     "ELASTICPYPI_CORE_METADATA",
-    "ELASTICPYPI_TITLE",
     "ELASTICPYPI_LOGO",
     "ELASTICPYPI_LOGO_WIDTH",
 )  # the API knows nothing of static files
-_OF_THE_API = ("ELASTICPYPI_USERNAME", "ELASTICPYPI_PASSWORD", "ELASTICPYPI_USERS", "ELASTICPYPI_URL")
+_OF_THE_API = (
+    "ELASTICPYPI_USERNAME",
+    "ELASTICPYPI_PASSWORD",
+    "ELASTICPYPI_USERS",
+    "ELASTICPYPI_URL",
+    "ELASTICPYPI_COUNT_DOWNLOADS",
+)
 
 
 def function_environment(settings: Settings) -> dict[str, str]:
@@ -175,6 +180,8 @@ def function_environment(settings: Settings) -> dict[str, str]:
         "TITLE": settings.title,
         "LOGO": settings.logo,
         "LOGO_WIDTH": None if settings.logo_width is None else str(settings.logo_width),
+        "AUDIT_DAYS": None if settings.audit_days == Settings().audit_days else str(settings.audit_days),
+        "COUNT_DOWNLOADS": "true" if settings.count_downloads else None,
     }
     return {f"ELASTICPYPI_{key}": value for key, value in given.items() if value is not None}
 

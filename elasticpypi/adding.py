@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
+from elasticpypi.audit import Action, Recorder
 from elasticpypi.catalog import Catalog
 from elasticpypi.digests import hex_digest
 from elasticpypi.errors import (
@@ -34,6 +35,9 @@ class Added(Enum):
     REPLACED = auto()
 
 
+_ACTIONS = {Added.CREATED: Action.UPLOAD, Added.REPLACED: Action.REPLACE}
+
+
 def begin(storage: Storage, token: str, *, size: int, sha256: str) -> Slot:
     """Do as `Storage.begin`; raise StorageFullError where the rest has no room."""
     slot = storage.begin(token, size=size, sha256=sha256)
@@ -58,7 +62,16 @@ def has(catalog: Catalog, storage: Storage, parsed: ParsedFilename, sha256: str,
     return seen.content.sha256 == sha256
 
 
-def add(catalog: Catalog, storage: Storage, incoming: Incoming, claim: Claim, *, sha256: str, overwrite: bool) -> Added:
+def add(
+    catalog: Catalog,
+    storage: Storage,
+    incoming: Incoming,
+    claim: Claim,
+    *,
+    sha256: str,
+    overwrite: bool,
+    record: Recorder,
+) -> Added:
     """Check what has come in, store it and index it.
 
     `sha256` is that of the bytes received. Raise InvalidUploadError, AlreadyExistsError, or ForbiddenError where
@@ -68,17 +81,22 @@ def add(catalog: Catalog, storage: Storage, incoming: Incoming, claim: Claim, *,
     proof = prove(claim, incoming.stream, sha256)
     for _ in range(_ATTEMPTS):
         added = _try_to_add(catalog, storage, incoming, proof, overwrite=overwrite)
+        if added in _ACTIONS:
+            project, details = proof.parsed.project, {"sha256": proof.sha256}
+            record(_ACTIONS[added], project=project, target=proof.parsed.filename, details=details)
         if added is not None:
             return added
     key = canonical_key(proof.parsed.project, claim.filename)
     raise StorageError(f"{key} cannot be stored: something lies there that is no file; remove it, or try again")
 
 
-def add_resumed(catalog: Catalog, storage: Storage, incoming: Incoming, claim: Claim, *, overwrite: bool) -> Added:
+def add_resumed(
+    catalog: Catalog, storage: Storage, incoming: Incoming, claim: Claim, *, overwrite: bool, record: Recorder
+) -> Added:
     """Do as `add` with an upload that was begun, and forget it, unless asking again may help."""
     try:
         sha256 = incoming.sha256 or hex_digest(incoming.stream, "sha256")
-        added = add(catalog, storage, incoming, claim, sha256=sha256, overwrite=overwrite)
+        added = add(catalog, storage, incoming, claim, sha256=sha256, overwrite=overwrite, record=record)
     except UnavailableError:
         raise
     except ElasticpypiError:

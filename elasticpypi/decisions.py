@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from elasticpypi.audit import Action, Recorder
 from elasticpypi.catalog import Catalog
 from elasticpypi.errors import (
     BusyError,
@@ -30,7 +31,9 @@ from elasticpypi.storage import Storage
 _ATTEMPTS = 20
 
 
-def yank(catalog: Catalog, storage: Storage, project: ProjectSnapshot, target: str, reason: str) -> list[str]:
+def yank(
+    catalog: Catalog, storage: Storage, project: ProjectSnapshot, target: str, reason: str, *, record: Recorder
+) -> list[str]:
     """Yank a release or a file (PEP 592), `""` for no reason; return the filenames that are yanked by it.
 
     Raise NotFoundError where the project has no such version or filename.
@@ -43,18 +46,21 @@ def yank(catalog: Catalog, storage: Storage, project: ProjectSnapshot, target: s
         others = {other: why for other, why in decisions.yanked.items() if not same_version(other, name)}
         return replace(decisions, yanked=others | {name: reason})
 
-    change_decisions(catalog, storage, project.name, change)
+    before, after = change_decisions(catalog, storage, project.name, change)
+    if after != before:
+        record(Action.YANK, project=project.name, target=name, details={"reason": reason} if reason else {})
     return [file.filename for file in found]
 
 
-def unyank(catalog: Catalog, storage: Storage, project: ProjectSnapshot, target: str) -> list[str]:
+def unyank(catalog: Catalog, storage: Storage, project: ProjectSnapshot, target: str, *, record: Recorder) -> list[str]:
     """Take back the yank of a release, its files' own ones included, or of a file; return what was yanked by it.
 
     Raise NotFoundError where the project has no such version or filename, DecisionsError where a file is yanked with
     its whole release.
     """
-    filenames = {file.filename for file in _files(project, target)}
-    before = [item.file.filename for item in project.listing() if item.yanked is not False]
+    found = _files(project, target)
+    filenames = {file.filename for file in found}
+    yanked = [item.file.filename for item in project.listing() if item.yanked is not False]
 
     def change(decisions: Decisions) -> Decisions:
         return replace(
@@ -66,24 +72,37 @@ def unyank(catalog: Catalog, storage: Storage, project: ProjectSnapshot, target:
             },
         )
 
-    after = change_decisions(catalog, storage, project.name, change)
+    before, after = change_decisions(catalog, storage, project.name, change)
+    if after != before:
+        record(Action.UNYANK, project=project.name, target=_as_written(found, target))
     still = [version for version in after.yanked if target in filenames and _bears(project, target, version)]
     if still:
         raise DecisionsError(f"{target} is yanked with its release: unyank {still[0]}")
-    return [filename for filename in before if filename in filenames]
+    return [filename for filename in yanked if filename in filenames]
 
 
 def set_status(
-    catalog: Catalog, storage: Storage, project: ProjectSnapshot, status: Status, reason: str | None
-) -> Decisions:
+    catalog: Catalog,
+    storage: Storage,
+    project: ProjectSnapshot,
+    status: Status,
+    reason: str | None,
+    *,
+    record: Recorder,
+) -> None:
     """Give a project a status (PEP 792) and its reason."""
     _check_text(reason or "")
-    return change_decisions(
+    before, after = change_decisions(
         catalog, storage, project.name, lambda decisions: replace(decisions, status=status, status_reason=reason)
     )
+    if after != before:
+        details = {"status": status.value} | ({"reason": reason} if reason else {})
+        record(Action.STATUS, project=project.name, details=details)
 
 
-def delete(catalog: Catalog, storage: Storage, project: ProjectSnapshot, target: str | None) -> list[str]:
+def delete(
+    catalog: Catalog, storage: Storage, project: ProjectSnapshot, target: str | None, *, record: Recorder
+) -> list[str]:
     """Remove a file, a release or (target None) all files of a project from the storage; return the filenames.
 
     Their names are remembered first, with the sha256 that they keep belonging to. The project's name stays ours. Raise
@@ -100,6 +119,8 @@ def delete(catalog: Catalog, storage: Storage, project: ProjectSnapshot, target:
         return replace(decisions, deleted={**decisions.deleted, **deleted})
 
     change_decisions(catalog, storage, project.name, change)
+    # Before anything goes: should only some of it go, it was still asked for.
+    record(Action.DELETE, project=project.name, target=target, details={"filenames": ", ".join(sorted(filenames))})
     for entry in entries:
         _remove(storage, entry)
         reconcile(catalog, storage, entry.key)
@@ -113,22 +134,26 @@ def find_filenames(project: ProjectSnapshot, target: str | None) -> list[str]:
 
 def change_decisions(
     catalog: Catalog, storage: Storage, name: NormalizedName, change: Callable[[Decisions], Decisions]
-) -> Decisions:
+) -> tuple[Decisions, Decisions]:
     """Write a project's `project.json` anew, on condition that nobody else has meanwhile, and index it.
 
-    Raise DecisionsError where the present one cannot be read: what it decides must not be lost.
+    Return what it was and what it is. Raise DecisionsError where the present one cannot be read: what it decides must
+    not be lost.
     """
     key = decisions_key(name)
+    first: Decisions | None = None
     for _ in range(_ATTEMPTS):
         try:
             before, fingerprint = _read(storage, key)
+            # As it was at first: what is written once more because the answer was lost, was written by us.
+            first = before if first is None else first
             after = change(before)
             if fingerprint is None or after != before:
                 storage.write_document(key, format_decisions(after), replacing=fingerprint)
         except (BusyError, ConflictError, ObjectMissingError):
             continue
         reconcile(catalog, storage, key)
-        return after
+        return first, after
     raise BusyError(key)
 
 

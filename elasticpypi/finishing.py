@@ -16,6 +16,7 @@ from typing import Any
 
 from elasticpypi import adding
 from elasticpypi.adding import Added
+from elasticpypi.audit import Audit
 from elasticpypi.catalog import Catalog
 from elasticpypi.errors import (
     BusyError,
@@ -26,6 +27,7 @@ from elasticpypi.errors import (
     ObjectMissingError,
     UnavailableError,
 )
+from elasticpypi.model import UNKNOWN_ACTOR, Actor
 from elasticpypi.names import RESERVED_PREFIX, parse_filename
 from elasticpypi.storage import Document, Incoming, Storage
 from elasticpypi.uploads import claim_by_filename
@@ -46,6 +48,7 @@ class FinishRequest:
     size: int  # bytes
     sha256: str
     principal: str
+    credential: str = UNKNOWN_ACTOR.credential  # with which the principal came
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ def find_outcome(storage: Storage, token: str) -> Outcome | None:
     return None if outcome.is_running and not _is_running(known, time.time()) else outcome
 
 
-def finish(catalog: Catalog, storage: Storage, request: Mapping[str, Any], *, overwrite: bool) -> Outcome:
+def finish(catalog: Catalog, storage: Storage, request: Mapping[str, Any], *, overwrite: bool, audit: Audit) -> Outcome:
     """Do what `hand_over` has asked for, and remember what it came to; once more changes nothing.
 
     A refusal is an outcome, too. Raise InvalidRequestError where nobody can tell what is asked for, UnavailableError
@@ -120,7 +123,7 @@ def finish(catalog: Catalog, storage: Storage, request: Mapping[str, Any], *, ov
     if known is not None and not known.is_running:
         return known
     try:
-        outcome = Outcome(_finish(catalog, storage, wanted, overwrite=overwrite))
+        outcome = Outcome(_finish(catalog, storage, wanted, overwrite=overwrite, audit=audit))
     except UnavailableError:
         raise
     except ElasticpypiError as error:
@@ -128,11 +131,12 @@ def finish(catalog: Catalog, storage: Storage, request: Mapping[str, Any], *, ov
     return _remember(storage, wanted.token, outcome)
 
 
-def _finish(catalog: Catalog, storage: Storage, wanted: FinishRequest, *, overwrite: bool) -> Added:
+def _finish(catalog: Catalog, storage: Storage, wanted: FinishRequest, *, overwrite: bool, audit: Audit) -> Added:
     claim = claim_by_filename(wanted.filename, wanted.sha256)
+    record = audit.recorder(Actor(wanted.principal, wanted.credential))
     try:
         with resume(storage, wanted.token) as incoming:
-            return adding.add_resumed(catalog, storage, incoming, claim, overwrite=overwrite)
+            return adding.add_resumed(catalog, storage, incoming, claim, overwrite=overwrite, record=record)
     except NotFoundError:
         parsed = parse_filename(wanted.filename)
         if adding.has(catalog, storage, parsed, wanted.sha256, overwrite=overwrite):
@@ -195,9 +199,13 @@ def _parse(known: Document) -> dict[str, Any]:
 
 
 def _read_request(request: Mapping[str, Any]) -> FinishRequest:
-    token, filename, size, sha256, principal = (request.get(named.name) for named in fields(FinishRequest))
+    # An elasticpypi that knew of no credential may have sent it.
+    token, filename, size, sha256, principal, credential = (
+        request.get(named.name, UNKNOWN_ACTOR.credential if named.name == "credential" else None)
+        for named in fields(FinishRequest)
+    )
     digests_are_good = all(isinstance(digest, str) and _HEX.fullmatch(digest) for digest in (token, sha256))
-    names_are_good = isinstance(filename, str) and isinstance(principal, str)
+    names_are_good = all(isinstance(name, str) for name in (filename, principal, credential))
     if not (digests_are_good and names_are_good and isinstance(size, int)):
         raise InvalidRequestError("what is to be finished needs token, filename, size, sha256 and principal")
-    return FinishRequest(str(token), str(filename), size, str(sha256), str(principal))
+    return FinishRequest(str(token), str(filename), size, str(sha256), str(principal), str(credential))

@@ -27,6 +27,17 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Actor:
+    """Who does something, and with which credential: what the audit trail says of them."""
+
+    name: str
+    credential: str  # "password", "session", "token <id>", "trusted publisher <id>", "command line"
+
+
+UNKNOWN_ACTOR = Actor("unknown", "unknown")  # of what is done by who has not said
+
+
+@dataclass(frozen=True, slots=True)
 class File:
     """One distribution file, as proven from its bytes."""
 

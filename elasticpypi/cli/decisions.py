@@ -7,7 +7,14 @@ from pathlib import Path
 
 import click
 
-from elasticpypi.cli.options import configured_index, data_option, json_option, print_json, project_argument
+from elasticpypi.cli.options import (
+    actor,
+    configured_index,
+    data_option,
+    json_option,
+    print_json,
+    project_argument,
+)
 from elasticpypi.model import Status
 from elasticpypi.names import NormalizedName, normalize_name
 
@@ -25,7 +32,7 @@ def yank(project: str, target: str, reason: str, as_json: bool, data: Path | Non
     """Yank a release or a file: installers skip it unless it is pinned."""
     with configured_index(data, existing=True) as index:
         name = normalize_name(project)
-        _print_done("yanked", name, index.yank(name, target, reason), as_json=as_json)
+        _print_done("yanked", name, index.yank(name, target, reason, by=actor()), as_json=as_json)
 
 
 @click.command()
@@ -37,7 +44,7 @@ def unyank(project: str, target: str, as_json: bool, data: Path | None) -> None:
     """Take a yank back."""
     with configured_index(data, existing=True) as index:
         name = normalize_name(project)
-        _print_done("not yanked any more", name, index.unyank(name, target), as_json=as_json)
+        _print_done("not yanked any more", name, index.unyank(name, target, by=actor()), as_json=as_json)
 
 
 @click.command(short_help="Delete a release, a file, or all files.")
@@ -64,7 +71,7 @@ def delete(project: str, target: str | None, yes: bool, as_json: bool, data: Pat
             except click.Abort:
                 click.echo("Nothing was deleted; with --yes nobody is asked.", err=True)
                 sys.exit(1)
-        _print_done("deleted", name, index.delete(name, target), as_json=as_json)
+        _print_done("deleted", name, index.delete(name, target, by=actor()), as_json=as_json)
 
 
 @click.command(short_help="Show or change the status of a project.")
@@ -85,7 +92,7 @@ def status(project: str, new_status: str | None, reason: str | None, as_json: bo
     with configured_index(data, existing=True) as index:
         name = normalize_name(project)
         if new_status is not None:
-            index.set_status(name, Status(new_status), reason)
+            index.set_status(name, Status(new_status), reason, by=actor())
         decided = index.snapshot(name).decisions
     if as_json:
         print_json({"project": name, "status": decided.status, "status-reason": decided.status_reason})

@@ -15,7 +15,15 @@ from urllib.parse import urlsplit
 
 import click
 
-from elasticpypi.cli.options import configured_index, data_option, data_path, json_option, print_json, read_settings
+from elasticpypi.cli.options import (
+    actor,
+    configured_index,
+    data_option,
+    data_path,
+    json_option,
+    print_json,
+    read_settings,
+)
 from elasticpypi.importing import Source
 from elasticpypi.importing.run import Report, Watcher
 from elasticpypi.importing.run import import_files as bring_in
@@ -110,7 +118,7 @@ def _run(source: Source, *, data: Path | None, dry_run: bool, as_json: bool) -> 
         with _index(data, dry_run=dry_run) as index, _watching() as watcher:
             if not index.is_complete():
                 index.sync()
-            bring_in(index, source, watcher, report, dry_run=dry_run)
+            bring_in(index, source, watcher, report, dry_run=dry_run, by=actor())
     except BaseException:
         if report.imported:  # what has come in has come in, whatever has stopped the rest
             _print_report(source, report, dry_run=dry_run, as_json=as_json)

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from elasticpypi.cli.options import DEFAULT_DATA, configured_index, data_option, json_option, print_json, read_settings
+from elasticpypi.cli.options import (
+    DEFAULT_DATA,
+    actor,
+    configured_index,
+    data_option,
+    json_option,
+    print_json,
+    read_settings,
+)
 from elasticpypi.client.at_once import run_at_once
 from elasticpypi.client.files import CheckedFile, Progress, check_file
 from elasticpypi.client.uploads import IndexClient, netrc_credentials
@@ -200,7 +208,7 @@ class _ConfiguredIndex:
                 incoming.write(chunk)
                 progress(stream.tell())
             claim = claim_by_filename(file.filename, file.sha256)
-            return self._index.add(incoming, claim, sha256=hex_digest(incoming.stream, "sha256"))
+            return self._index.add(incoming, claim, sha256=hex_digest(incoming.stream, "sha256"), by=actor())
 
 
 # Sending ---------------------------------------------------------------------------------------------------------

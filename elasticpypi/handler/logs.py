@@ -14,7 +14,10 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TextIO
+
+from elasticpypi.audit import EVENT_LOGGER
 
 NAMESPACE = "elasticpypi"
 # CloudWatch takes as many values of a metric in one line.
@@ -25,6 +28,14 @@ _SECRET = re.compile(
     r"(X-Amz-(?:Signature|Credential|Security-Token)=|(?:Basic|Bearer)\s+)[^\s&\"'<>\\]+", re.IGNORECASE
 )
 Values = float | Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class FailedSignIn:
+    """Credentials that somebody has sent, and that were wrong."""
+
+    address: str  # of the client
+    username: str  # as it was given; "" where it is none that we know: it may be a password
 
 
 class Lines:
@@ -53,6 +64,7 @@ class Lines:
         seconds: float,
         principal: str | None,
         request_id: str | None,
+        failed: FailedSignIn | None = None,
     ) -> None:
         """Write the line of a request and count it; `path` is without the query, `size` that of the answer's body."""
         fields = {
@@ -64,7 +76,11 @@ class Lines:
             "principal": principal,
             "request_id": request_id,
         }
-        self.write("request", fields, metrics={"Requests": 1, "Errors": int(status >= 500)})
+        metrics = {"Requests": 1, "Errors": int(status >= 500)}
+        if failed is not None:
+            fields |= {"address": failed.address, "username": failed.username or None}
+            metrics |= {"FailedSignIns": 1}
+        self.write("request", fields, metrics=metrics)
 
     def write_object(
         self,
@@ -98,7 +114,9 @@ class Lines:
 
 
 def _cut(value: object) -> object:
-    """Take secrets out of a text, and the middle out of one that is too long."""
+    """Take secrets out of a text, and the middle out of one that is too long; the same with those of a mapping."""
+    if isinstance(value, Mapping):
+        return {name: _cut(each) for name, each in value.items()}
     if not isinstance(value, str):
         return value
     text = _SECRET.sub(r"\1***", value)
@@ -119,6 +137,19 @@ def _directive(metrics: Mapping[str, Values], now: float, dimensions: Mapping[st
     }
 
 
+class _EventHandler(logging.Handler):
+    """Writes the events of the audit trail as lines."""
+
+    def __init__(self, lines: Lines) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event = dict(getattr(record, "event", {}))
+        event.pop("time", None)  # each line has its own
+        self._lines.write("audit", event)
+
+
 class _Handler(logging.Handler):
     """Writes log records as lines."""
 
@@ -133,7 +164,14 @@ class _Handler(logging.Handler):
 
 
 def write_log_records(lines: Lines) -> None:
-    """Let warnings and errors of all modules become such lines, instead of what Lambda makes of them."""
+    """Let warnings and errors of all modules, and the events of the audit trail, become such lines.
+
+    Instead of what Lambda makes of them.
+    """
     root = logging.getLogger()
     root.handlers[:] = [_Handler(lines)]
     root.setLevel(logging.WARNING)
+    events = logging.getLogger(EVENT_LOGGER)
+    events.handlers[:] = [_EventHandler(lines)]
+    events.setLevel(logging.INFO)
+    events.propagate = False

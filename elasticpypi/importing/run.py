@@ -22,7 +22,7 @@ from elasticpypi.errors import (
 )
 from elasticpypi.importing import Source, SourceFile, SourceProject
 from elasticpypi.index import Added, Incoming, Index, claim_by_filename
-from elasticpypi.model import Decisions, Origin, Status
+from elasticpypi.model import UNKNOWN_ACTOR, Actor, Decisions, Origin, Status
 from elasticpypi.names import FileKey, NormalizedName, ParsedFilename, parse_filename, parse_key
 
 _DOWNLOADS = 3  # of one file, as long as they break off
@@ -94,14 +94,22 @@ class _Candidate:
         return {algorithm: digests[algorithm].lower() for algorithm in _ALGORITHMS if digests.get(algorithm)}
 
 
-def import_files(index: Index, source: Source, watcher: Watcher, report: Report, *, dry_run: bool = False) -> None:
+def import_files(
+    index: Index,
+    source: Source,
+    watcher: Watcher,
+    report: Report,
+    *,
+    dry_run: bool = False,
+    by: Actor = UNKNOWN_ACTOR,
+) -> None:
     """Bring in what is not here yet, and put down in the report what becomes of each file.
 
     A file that cannot come in does not stop the others. With `dry_run` nothing is fetched and nothing changes; the
     report says what would come in, as far as that can be told. Raise SourceError where the source cannot be read at
     all, UnavailableError where the index cannot go on.
     """
-    run = _Run(index, source.name, watcher, report)
+    run = _Run(index, source.name, watcher, report, by)
     for found in source.projects():
         watcher.expect(len(found.files), found.remaining)
         report.skipped |= _printable(found.skipped)
@@ -127,11 +135,12 @@ def _look(index: Index, name: NormalizedName) -> _Here:
 class _Run:
     """One import."""
 
-    def __init__(self, index: Index, source: str, watcher: Watcher, report: Report) -> None:
+    def __init__(self, index: Index, source: str, watcher: Watcher, report: Report, by: Actor) -> None:
         self._index = index
         self._source = source
         self._watcher = watcher
         self._report = report
+        self._by = by
 
     def sort_out(self, found: SourceProject) -> dict[NormalizedName, list[_Candidate]]:
         """Return what may come in, by project; the report says why the others may not."""
@@ -246,7 +255,8 @@ class _Run:
         filename = candidate.parsed.filename
         with candidate.file.content.read() as pieces, self._index.receive() as incoming:
             sha256 = self._copy(candidate, pieces, incoming)
-            return self._index.add(incoming, claim_by_filename(filename, sha256), sha256=sha256), sha256
+            claim = claim_by_filename(filename, sha256)
+            return self._index.add(incoming, claim, sha256=sha256, by=self._by), sha256
 
     def _copy(self, candidate: _Candidate, pieces: Iterator[bytes], incoming: Incoming) -> str:
         """Write all pieces and return their sha256; SourceError where they are not what the source says they are."""
@@ -286,7 +296,8 @@ class _Run:
     def _take_claims(self, here: _Here, file: SourceFile, filename: str) -> None:
         """Yank a file where the source has, and remember what the source says of it."""
         if file.yanked is not False:
-            self._index.yank(here.name, filename, "" if file.yanked is True else _storable(file.yanked))
+            reason = "" if file.yanked is True else _storable(file.yanked)
+            self._index.yank(here.name, filename, reason, by=self._by)
             self._report.yanked.append(filename)
         origin = Origin(here.files[filename], _plausible(file.upload_time), self._source)
         here.origins[filename] = here.new_origins[filename] = origin
@@ -297,7 +308,7 @@ class _Run:
         if found.status is Status.ACTIVE or not here.new_origins or decided.status is not Status.ACTIVE:
             return
         reason = None if found.status_reason is None else _storable(found.status_reason)
-        self._index.set_status(here.name, found.status, reason)
+        self._index.set_status(here.name, found.status, reason, by=self._by)
         self._report.statuses[here.name] = found.status.value
 
 

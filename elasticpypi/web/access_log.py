@@ -6,20 +6,28 @@ Time (UTC), address of the client, user, method, path, status, bytes of the answ
 agent. What a client sends can break no line: the path is percent-encoded and comes without its query, the user agent is
 a JSON string, and what is long is cut. Who gave no good credentials is "-"; nothing is said of what they tried. Lines
 that nobody read in time are lost; a line that begins with "#" says later how many.
+
+Wrong credentials are told of once more, as JSON among the events of the audit trail, which does not keep them:
+
+    {"kind": "failed-sign-in", "time": "2026-11-22T18:20:01.123456Z", "address": "192.0.2.7", "username": "alice", …}
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import select
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import quote
 
+from elasticpypi.index import EVENT_LOGGER
+from elasticpypi.model import format_time
 from elasticpypi.web.observe import Exchange
 
 _WHOLE_BYTES = 4096  # a pipe keeps that much together when several processes write to it (PIPE_BUF on Linux)
@@ -27,6 +35,7 @@ _LARGE_BYTES = 64 * 1024  # each block lets go of the interpreter's lock, for wh
 # Of escaped texts, so that a line stays whole: with an agent of 200 characters, six for each, it has less than 4096.
 _ADDRESS, _USER, _PATH = 200, 200, 2000
 _PATIENCE_SECONDS = 1.0  # with whoever reads
+_events = logging.getLogger(EVENT_LOGGER)
 _is_plain = re.compile(r"[A-Za-z0-9/._~!$&'()*+,;=:@-]+").fullmatch
 
 
@@ -85,6 +94,24 @@ def format_line(exchange: Exchange) -> str:
         f" {_escape_word(exchange.method)} {_escape(exchange.path)[:_PATH]} {exchange.status} {exchange.size}"
         f" {exchange.seconds:.6f} {_quote_agent(exchange.agent)}\n"
     )
+
+
+def log_failed_sign_ins(exchanges: Sequence[Exchange]) -> None:
+    """Write a line for each of these exchanges whose credentials were wrong; of what was tried only a username of ours.
+
+    People type passwords into the wrong field.
+    """
+    for exchange in exchanges:
+        if exchange.failed is not None:
+            described = {
+                "kind": "failed-sign-in",
+                "time": format_time(datetime.fromtimestamp(exchange.began, UTC)),
+                "address": exchange.address,
+                "username": exchange.failed or None,
+                "method": exchange.method,
+                "path": exchange.path,
+            }
+            _events.warning("%s", json.dumps(described))
 
 
 @lru_cache(maxsize=4)

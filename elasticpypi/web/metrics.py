@@ -82,6 +82,7 @@ class Traffic:
 
     answers: defaultdict[tuple[str, str, str], Answers] = field(default_factory=lambda: defaultdict(Answers))
     uploads: Counter[str] = field(default_factory=Counter)  # by outcome
+    failed_sign_ins: int = 0
 
     def count(self, exchange: Exchange) -> None:
         """Add one exchange."""
@@ -92,6 +93,7 @@ class Traffic:
         answers.size += exchange.size
         answers.seconds += seconds
         answers.within[bisect_left(_BOUNDS, seconds)] += 1
+        self.failed_sign_ins += exchange.failed is not None
         if exchange.added is not None:
             self.uploads[exchange.added.name.lower()] += 1
         elif route == "upload" and method == "POST":
@@ -106,13 +108,14 @@ class Traffic:
             answers.seconds += seconds
             answers.within = [sum(pair) for pair in zip(answers.within, within, strict=True)]
         self.uploads.update(document["uploads"])
+        self.failed_sign_ins += document["failed_sign_ins"]
 
     def to_json(self) -> str:
         """Write it down for other processes."""
         # Copies, because another thread may be counting.
         answers = list(self.answers.items())
         rows = [[*key, each.number, each.size, each.seconds, each.within] for key, each in answers]
-        return json.dumps({"answers": rows, "uploads": dict(self.uploads)})
+        return json.dumps({"answers": rows, "uploads": dict(self.uploads), "failed_sign_ins": self.failed_sign_ins})
 
 
 class SharedTraffic:
@@ -226,6 +229,9 @@ def _traffic_metrics(traffic: Traffic) -> Iterator[Metric]:
     yield requests
     yield _counter("response_bytes", "Bytes of answers, as announced.", "route", sizes)
     yield _counter("uploads", "Uploads by what they came to.", "outcome", traffic.uploads)
+    yield CounterMetricFamily(
+        "elasticpypi_failed_sign_ins", "Requests with wrong credentials.", value=traffic.failed_sign_ins
+    )
     histogram = HistogramMetricFamily(
         "elasticpypi_request_seconds", "Seconds from a request to the beginning of its answer.", labels=["route"]
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from elasticpypi.auth import Principal
 from elasticpypi.index import Added
-from elasticpypi.web.auth import PRINCIPAL
+from elasticpypi.web.auth import FAILED, PRINCIPAL
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -42,6 +42,7 @@ class Exchange(NamedTuple):
     size: int  # bytes of the answer's body, as announced
     agent: str
     added: Added | None  # what an upload has come to
+    failed: str | None = None  # where credentials were wrong: the username, "" if that may not be told
 
 
 Watcher = Callable[[Sequence[Exchange]], None]
@@ -56,14 +57,10 @@ class Observer:
         self._behind_proxy = behind_proxy
         self._seen: deque[Exchange] = deque()
         self._flushing = threading.Lock()
-        self._ending = threading.Event()
 
     def start(self) -> None:
         """Look at what has come in again and again, until the process ends, and once more then."""
-        # The interpreter waits for the second thread alone, and that not for ever, should a watcher be stuck.
-        thread = threading.Thread(target=self._run, name="observe", daemon=True)
-        thread.start()
-        threading.Thread(target=self._end, args=(thread,), name="observe-end").start()
+        repeat(self.flush, name="observe", interval_seconds=_INTERVAL_SECONDS)
 
     def flush(self) -> None:
         """Hand on what has come in until now, unless a watcher has been stuck for a while."""
@@ -83,6 +80,8 @@ class Observer:
         def observed(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             status, size = "500", 0
             began, clock = time.time(), time.perf_counter()
+            if behind_proxy and "HTTP_X_FORWARDED_FOR" in environ:  # for the application, too, which counts attempts
+                environ["REMOTE_ADDR"] = environ["HTTP_X_FORWARDED_FOR"].rpartition(",")[2].strip()
 
             def noting(
                 given: str, named: list[tuple[str, str]], exc_info: OptExcInfo | None = None
@@ -100,8 +99,6 @@ class Observer:
                 if len(seen) < _MOST_WAITING:
                     get, method = environ.get, environ["REQUEST_METHOD"]
                     address = get("REMOTE_ADDR", "-")
-                    if behind_proxy:
-                        address = str(get("HTTP_X_FORWARDED_FOR", address)).rpartition(",")[2].strip()
                     seen.append(
                         Exchange(
                             began,
@@ -114,20 +111,31 @@ class Observer:
                             0 if method == "HEAD" else size,
                             get("HTTP_USER_AGENT", "-")[:_AGENT],
                             get(_ADDED),
+                            get(FAILED),
                         )
                     )
 
         return observed
 
-    def _run(self) -> None:
-        while not self._ending.wait(_INTERVAL_SECONDS):
-            self.flush()
-        self.flush()
 
-    def _end(self, thread: threading.Thread) -> None:
+def repeat(work: Callable[[], object], *, name: str, interval_seconds: float) -> None:
+    """Do something again and again, until the process ends, and once more then."""
+    ending = threading.Event()
+
+    def run() -> None:
+        while not ending.wait(interval_seconds):
+            work()
+        work()
+
+    def end() -> None:
         threading.main_thread().join()
-        self._ending.set()
+        ending.set()
         thread.join(_ENDING_SECONDS)
+
+    # The interpreter waits for the second thread alone, and that not for ever, should the work be stuck.
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    threading.Thread(target=end, name=f"{name}-end").start()
 
 
 def note_added(environ: dict[str, Any], added: Added) -> None:
