@@ -1,5 +1,8 @@
 """Who is asking, and what they may do: credentials to principal.
 
+A password belongs to a user of the configuration. A token, which clients send as the password of `__token__`, belongs
+to the index or to a user, and then never allows more than that user may do now.
+
 Specifications: basic authentication (RFC 7617); project names (PEP 503).
 """
 
@@ -10,23 +13,32 @@ import hashlib
 import hmac
 import secrets
 import threading
+import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 from werkzeug.security import check_password_hash, generate_password_hash
 
-from elasticpypi.config import Permission, User
-from elasticpypi.errors import ConfigError, ForbiddenError, UnavailableError
+from elasticpypi.config import TOKEN_USERNAME, Permission, User
+from elasticpypi.errors import ConfigError, ForbiddenError, NotFoundError, TooManyAttemptsError, UnavailableError
+from elasticpypi.model import Actor
 from elasticpypi.names import NormalizedName
 from elasticpypi.passwords import is_hash
+from elasticpypi.tokens import Token, Tokens, is_token
 
+TOKEN_SECONDS = 10.0  # for which an answer about a token holds, in each process
 _REMEMBERED = 1024  # headers, of right and of wrong ones each
 _LONGEST_HEADER = 8192  # characters; about what servers accept
 _CHECKS_AT_ONCE = 2  # 32 MB each where the password is a scrypt hash with the default parameters
 _MOST_WAITING = 64  # for a check; a flood of wrong passwords must not hold every thread of the server
+_FREE_ATTEMPTS = 10  # wrong passwords in a row, for a username from an address
+_SECONDS_PER_ATTEMPT = 6.0  # after which there is another one
+_FINGERPRINT_BYTES = 16
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +48,24 @@ class Principal:
     name: str
     permission: Permission
     projects: tuple[str, ...] = ("*",)  # patterns (fnmatch) of normalised project names
+    limits: tuple[str, ...] = ("*",)  # further patterns, one of which has to fit as well
+    credential: str = "password"
+    token: Token | None = None  # that was shown; None: it was a password
 
     @property
     def sees_everything(self) -> bool:
         """Whether there is no project that is hidden from this principal."""
-        return "*" in self.projects
+        return "*" in self.projects and "*" in self.limits
+
+    @property
+    def scope(self) -> tuple[str, ...]:
+        """What two principals who see the same projects have in common; nothing for those who see all."""
+        return () if self.sees_everything else (*self.projects, "", *self.limits)
+
+    @property
+    def actor(self) -> Actor:
+        """Who is asking, as the audit trail names them."""
+        return Actor(self.name, self.credential)
 
     def may(self, permission: Permission, project: NormalizedName | None = None) -> bool:
         """Whether this is allowed for the project; None: for any project at all."""
@@ -57,11 +82,19 @@ class Principal:
         if project is not None and not self._covers(project):
             raise ForbiddenError(
                 f"{self.name!r} has no permission {permission.value!r} for the project {project!r}, "
-                f"only for {', '.join(self.projects)}"
+                f"only for {self._allowed()}"
             )
 
     def _covers(self, project: NormalizedName) -> bool:
-        return self.sees_everything or any(fnmatchcase(project, pattern) for pattern in self.projects)
+        return self.sees_everything or (_fits(project, self.projects) and _fits(project, self.limits))
+
+    def _allowed(self) -> str:
+        allowed = ", ".join(self.projects)
+        return allowed if "*" in self.limits else f"{allowed}, and of these {', '.join(self.limits)}"
+
+
+def _fits(project: NormalizedName, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(project, pattern) for pattern in patterns)
 
 
 def hash_password(password: str) -> str:
@@ -79,87 +112,197 @@ class _Account:
     """A user as credentials are held against them."""
 
     principal: Principal | None
+    configured: bytes = field(default=b"", repr=False)  # a digest of what is configured as password, masked
     digest: bytes = field(default=b"", repr=False)  # of a plain password
     hashed: str | None = field(default=None, repr=False)  # a configured hash
 
 
 _NOBODY = _Account(None)
+_Memory = dict[bytes, Principal | None]
+_UNKNOWN: tuple[Principal | None, float] = (None, 0.0)
 
 
 class Authenticator:
     """Tells from an Authorization header who is asking; thread-safe, and cheap but for the first time.
 
     Neither headers nor plain passwords are kept, only digests of them under a key that lives as long as the process.
+    What was found out of a token holds for `TOKEN_SECONDS`, so that one that is revoked is of no use after that.
     """
 
-    def __init__(self, users: Iterable[User], *, check_hash: Callable[[str, str], bool] = check_password_hash) -> None:
+    def __init__(
+        self,
+        users: Iterable[User],
+        *,
+        tokens: Tokens | None = None,
+        check_hash: Callable[[str, str], bool] = check_password_hash,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Raise ConfigError for a hash that cannot be used and for a username given twice.
 
-        `check_hash(hashed, password)` is the slow check; one may pass another in order to watch it.
+        Without `tokens` there are none. `check_hash(hashed, password)` is the slow check; one may pass another in order
+        to watch it. `clock` gives seconds.
         """
         self._key = secrets.token_bytes(32)
+        self._tokens = tokens
         self._check_hash = check_hash
+        self._clock = clock
         self._accounts: dict[str, _Account] = {}
         for user in users:
             self._add(user)
         self._decoy = next((account.hashed for account in self._accounts.values() if account.hashed), None)
-        self._right: dict[bytes, Principal | None] = {}
-        self._wrong: dict[bytes, Principal | None] = {}
+        self._right: _Memory = {}
+        self._wrong: _Memory = {}
+        self._shown: dict[bytes, tuple[Principal | None, float]] = {}  # tokens, and until when the answer holds
+        self._attempts = _Attempts(clock)
         self._writing = threading.Lock()
         self._checking = threading.BoundedSemaphore(_CHECKS_AT_ONCE)
         self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
 
     def _add(self, user: User) -> None:
         username = _normalize(user.username)
+        if username == TOKEN_USERNAME:
+            raise ConfigError(f"the username {username!r} stands for tokens; rename that user")
         if username in self._accounts:
             raise ConfigError(f"the username {username!r} is given to two users; rename one of them")
         principal = Principal(username, user.permission, user.projects)
+        configured = self._mask(username, hashlib.sha256(user.password.encode()).digest())
         if _is_usable_hash(user):
-            self._accounts[username] = _Account(principal, hashed=user.password)
+            self._accounts[username] = _Account(principal, configured, hashed=user.password)
         else:
-            self._accounts[username] = _Account(principal, digest=self._digest(_normalize(user.password)))
+            digest = self._digest(_normalize(user.password))
+            self._accounts[username] = _Account(principal, configured, digest)
 
-    def authenticate(self, authorization: str | None) -> Principal | None:
+    def authenticate(self, authorization: str | None, address: str = "") -> Principal | None:
         """Return who sent this value of an Authorization header (as WSGI gives it: bytes read as latin-1).
 
         None where the credentials are missing, malformed or wrong. Raise UnavailableError where more of them wait to be
-        checked than should hold a thread each; those that were checked before never wait.
+        checked than should hold a thread each, or a token cannot be looked up, and TooManyAttemptsError where too many
+        wrong passwords came from the client's `address`; those that were checked before never wait.
         """
         if authorization is None or len(authorization) > _LONGEST_HEADER:
             return None
         seen = self._digest(authorization)
-        principal = self._right.get(seen)
+        principal = self._right.get(seen) or self._still_known(seen)
         if principal is not None or seen in self._wrong:
             return principal
-        if not self._waiting.acquire(blocking=False):
-            raise UnavailableError("too many sign-ins are being checked just now; try again in a moment")
-        try:
-            return self._identify_once(authorization, seen)
-        finally:
-            self._waiting.release()
-
-    def _identify_once(self, authorization: str, seen: bytes) -> Principal | None:
-        with self._checking:
+        credentials = list(_read_credentials(authorization))
+        if any(username == TOKEN_USERNAME for username, _ in credentials):
+            return self._remember_token(seen, self._find_token([password for _, password in credentials]))
+        with self._in_turn():
             # Clients open several connections at once: what waited here for its twin need not be checked again.
             principal = self._right.get(seen)
             if principal is None and seen not in self._wrong:
-                principal = self._identify(authorization)
-                self._remember(seen, principal)
+                principal = self._check_any(credentials, address)
+                # Apart from each other, so that a flood of wrong credentials displaces no right ones.
+                self._keep(self._wrong if principal is None else self._right, seen, principal)
             return principal
 
-    def _remember(self, seen: bytes, principal: Principal | None) -> None:
-        # Apart from each other, so that a flood of wrong credentials displaces no right ones.
-        memory = self._wrong if principal is None else self._right
+    def sign_in(self, username: str, password: str, address: str = "") -> Principal | None:
+        """Return whose password, or whose token, this is; None where it is nobody's. Raise as `authenticate` does."""
+        username, password = _normalize(username.strip()), _normalize(password)
+        if username == TOKEN_USERNAME or is_token(password.strip()):
+            return self._find_token([password.strip()])
+        with self._in_turn():
+            return self._check_any([(username, password)], address)
+
+    def fingerprint(self, username: str, key: bytes) -> str | None:
+        """Return what a session of a user remembers of the password, so that it ends with that; None: nobody's.
+
+        The same in all processes with the same configuration and `key`.
+        """
+        account = self._accounts.get(username)
+        if account is None:
+            return None
+        return hmac.digest(key, self._mask(username, account.configured), "sha256")[:_FINGERPRINT_BYTES].hex()
+
+    def find_user(self, username: str) -> Principal | None:
+        """Return a user of the configuration."""
+        return self._accounts.get(username, _NOBODY).principal
+
+    def find_token(self, token_id: str) -> Principal | None:
+        """Return whom a token stands for that was shown before; None where it is gone. Raise UnavailableError."""
+        seen = self._digest(f"token\0{token_id}")
+        principal = self._still_known(seen)
+        if principal is not None:
+            return principal
+        try:
+            token = None if self._tokens is None else self._tokens.get(token_id)
+        except NotFoundError:
+            return None
+        return self._remember_token(seen, self._stand_for(token))
+
+    def tellable_username(self, authorization: str) -> str:
+        """Return the username in a header with wrong credentials if it is somebody's: another may be a password."""
+        tried = (username for username, _ in _read_credentials(authorization[:_LONGEST_HEADER]))
+        return next((username for username in tried if self.is_known(username)), "")
+
+    def is_known(self, username: str) -> bool:
+        """Whether a username is somebody's, or stands for tokens."""
+        return username == TOKEN_USERNAME or username in self._accounts
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        if not self._waiting.acquire(blocking=False):
+            raise UnavailableError("too many sign-ins are being checked just now; try again in a moment")
+        try:
+            with self._checking:
+                yield
+        finally:
+            self._waiting.release()
+
+    def _still_known(self, seen: bytes) -> Principal | None:
+        principal, until = self._shown.get(seen, _UNKNOWN)
+        return principal if until > self._clock() else None
+
+    def _remember_token(self, seen: bytes, principal: Principal | None) -> Principal | None:
+        if principal is None:  # for good: a token that is gone does not come back
+            self._keep(self._wrong, seen, None)
+        else:
+            self._keep(self._shown, seen, (principal, self._clock() + TOKEN_SECONDS))
+        return principal
+
+    def _keep(self, memory: dict[bytes, _T], seen: bytes, what: _T) -> None:
         with self._writing:
+            memory.pop(seen, None)
             if len(memory) >= _REMEMBERED:
                 del memory[next(iter(memory))]
-            memory[seen] = principal
+            memory[seen] = what
 
-    def _identify(self, authorization: str) -> Principal | None:
-        for username, password in _read_credentials(authorization):
+    def _find_token(self, secrets_shown: Iterable[str]) -> Principal | None:
+        if self._tokens is None:
+            return None
+        found = (self._tokens.find(secret) for secret in secrets_shown)
+        return self._stand_for(next((token for token in found if token is not None), None))
+
+    def _stand_for(self, token: Token | None) -> Principal | None:
+        """Return whom a token stands for: a user, as long as there is one, who can do no more by it than without."""
+        if token is None:
+            return None
+        credential = f"token {token.id}"
+        if token.owner is None:
+            return Principal(f"token:{token.name}", token.permission, token.projects, ("*",), credential, token)
+        owner = self.find_user(token.owner)
+        if owner is None:
+            return None
+        permission = token.permission if owner.permission.includes(token.permission) else owner.permission
+        return replace(
+            owner,
+            permission=permission,
+            projects=token.projects,
+            limits=owner.projects,
+            credential=credential,
+            token=token,
+        )
+
+    def _check_any(self, credentials: Iterable[tuple[str, str]], address: str) -> Principal | None:
+        for username, password in credentials:
+            attempt = self._digest(f"{username}\0{address}")
+            self._attempts.check(attempt)
             principal = self._check(username, password)
             if principal is not None:
+                self._attempts.forget(attempt)
                 return principal
+            self._attempts.count(attempt)
         return None
 
     def _check(self, username: str, password: str) -> Principal | None:
@@ -171,9 +314,46 @@ class Authenticator:
         right = hashed is not None and self._check_hash(hashed, password)
         return account.principal if right and account.hashed else None
 
+    def _mask(self, username: str, digest: bytes) -> bytes:
+        """Mask a digest that is the same in all processes, or take the mask off again: memory alone tells nothing."""
+        mask = self._digest(f"mask\0{username}")
+        return bytes(left ^ right for left, right in zip(digest, mask, strict=True))
+
     def _digest(self, text: str) -> bytes:
         """Return a digest of fixed length, so that comparing two tells nothing about either text."""
         return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32, key=self._key).digest()
+
+
+class _Attempts:
+    """How many wrong passwords came lately, for each username and address: in memory, and bounded.
+
+    So whoever guesses is slowed down in each process to one guess in some seconds, and nothing is written anywhere. One
+    who is right before that is not: what was checked once is not checked again.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._spent: dict[bytes, float] = {}  # until when all of the free attempts are there again
+        self._writing = threading.Lock()
+
+    def check(self, attempt: bytes) -> None:
+        """Raise TooManyAttemptsError where there were too many."""
+        waiting = self._spent.get(attempt, 0.0) - self._clock() - (_FREE_ATTEMPTS - 1) * _SECONDS_PER_ATTEMPT
+        if waiting > 0:
+            raise TooManyAttemptsError(waiting)
+
+    def count(self, attempt: bytes) -> None:
+        """Remember that one more was wrong."""
+        with self._writing:
+            spent = max(self._spent.pop(attempt, 0.0), self._clock())
+            if len(self._spent) >= _REMEMBERED:
+                del self._spent[next(iter(self._spent))]
+            self._spent[attempt] = spent + _SECONDS_PER_ATTEMPT
+
+    def forget(self, attempt: bytes) -> None:
+        """Forget those that were wrong, since one was right."""
+        with self._writing:
+            self._spent.pop(attempt, None)
 
 
 def _is_usable_hash(user: User) -> bool:

@@ -23,6 +23,7 @@ from elasticpypi.passwords import is_hash
 
 VARIABLE_PREFIX = "ELASTICPYPI_"
 CONFIG_VARIABLE = "ELASTICPYPI_CONFIG"  # names the file; every other variable is a key
+TOKEN_USERNAME = "__token__"  # noqa: S105  # that clients give with a token, as on PyPI
 
 
 class Permission(StrEnum):
@@ -94,6 +95,8 @@ class Settings:
     title: str | None = None  # of the pages for people; None: the default one
     logo: str | None = None  # URL of an image on these pages
     logo_width: int | None = None  # pixels; None: as wide as it is
+    audit_days: int = 365  # for which is kept who has done what
+    count_downloads: bool = False
 
     @property
     def all_users(self) -> tuple[User, ...]:
@@ -131,6 +134,8 @@ _EXAMPLES: Mapping[str, object] = {
     "title": "Python packages of Acme",
     "logo": "https://www.example.org/logo.svg",
     "logo_width": 120,
+    "audit_days": 400,
+    "count_downloads": True,
     "permission": "upload",
     "projects": ["acme-*"],
 }
@@ -258,7 +263,7 @@ def _from_text(key: str, text: str) -> object:
         return {"true": True, "false": False}.get(text.lower(), text)
     if key == "users" and text:
         return _parse_json(text, _variable(key))
-    if _READERS[key] is _read_pixels and text.isascii() and text.isdecimal() and len(text) < 10:
+    if _READERS[key] in (_read_pixels, _read_days) and text.isascii() and text.isdecimal() and len(text) < 10:
         return int(text)
     return text
 
@@ -378,6 +383,8 @@ def _read_username(given: _Given) -> str:
     username = _read_string(given)
     if ":" in username:
         raise given.error("contains ':', which ends the username in basic authentication")
+    if username == TOKEN_USERNAME:
+        raise given.error("is the username that stands for tokens")
     return username
 
 
@@ -459,6 +466,15 @@ def _read_pixels(given: _Given) -> int:
 _MOST_PIXELS = 10_000
 
 
+def _read_days(given: _Given) -> int:
+    if isinstance(given.value, bool) or not isinstance(given.value, int) or not 0 < given.value <= _MOST_DAYS:
+        raise given.error(f"is not a whole number of days from 1 to {_MOST_DAYS}")
+    return given.value
+
+
+_MOST_DAYS = 10_000
+
+
 def _read_gateway(given: _Given) -> Gateway:
     return Gateway(_read_choice(given, list(Gateway)))
 
@@ -507,16 +523,23 @@ _PROJECTS_PATTERN = re.compile(r"(?!-)(?:[a-z0-9*?]|-(?=[^-])|\[!?[a-z0-9-]+\])+
 
 
 def _read_projects(given: _Given) -> tuple[str, ...]:
-    if not isinstance(given.value, list) or not given.value:
-        raise given.error("is not a list of patterns")
-    for number, pattern in enumerate(given.value):
-        entry = _Given(f"{given.key}[{number}]", pattern, given.source)
-        if not _PROJECTS_PATTERN.fullmatch(_read_string(entry)):
-            raise entry.error(
-                f"is {pattern!r}, which no normalised project name can match (lowercase letters, digits, single '-', "
-                "and '*', '?', '[…]')"
+    try:
+        return check_projects(given.value)
+    except ValueError as error:
+        raise given.error(str(error)) from error
+
+
+def check_projects(value: object) -> tuple[str, ...]:
+    """Return patterns of normalised project names; raise ValueError for anything else."""
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError("is not a list of patterns")
+    for pattern in value:
+        if not isinstance(pattern, str) or not _PROJECTS_PATTERN.fullmatch(pattern):
+            raise ValueError(
+                f"has {str(pattern)[:100]!r}, which no normalised project name can match (lowercase letters, digits, "
+                "single '-', and '*', '?', '[…]')"
             )
-    return tuple(given.value)
+    return tuple(value)
 
 
 _READERS: Mapping[str, Callable[[_Given], Any]] = {
@@ -546,6 +569,8 @@ _READERS: Mapping[str, Callable[[_Given], Any]] = {
     "title": _read_optional_string,
     "logo": _read_logo,
     "logo_width": _read_pixels,
+    "audit_days": _read_days,
+    "count_downloads": _read_switch,
 }
 _READERS_OF_USER: Mapping[str, Callable[[_Given], Any]] = {
     "username": _read_username,

@@ -6,6 +6,8 @@ Errors of other libraries are translated where they arise (in the adapters), and
 
 from __future__ import annotations
 
+import math
+
 
 class ElasticpypiError(Exception):
     """Any error that this project raises on purpose."""
@@ -150,6 +152,29 @@ class NotFoundError(ElasticpypiError):
 
 class ForbiddenError(ElasticpypiError):
     """The principal, or the status of the project, does not allow this; the message says why."""
+
+
+class TooManyAttemptsError(ElasticpypiError):
+    """Too many wrong passwords came from a client."""
+
+    def __init__(self, wait_seconds: float) -> None:
+        super().__init__(wait_seconds)
+        self.wait_seconds = wait_seconds
+
+    def __str__(self) -> str:
+        return f"too many wrong passwords: try again in {math.ceil(self.wait_seconds)} seconds"
+
+
+class IdTokenError(ElasticpypiError):
+    """A CI system's ID token is worth nothing here; the reason says why, and has nothing of the token itself."""
+
+    def __init__(self, reason: str, *, code: str = "invalid-token") -> None:
+        super().__init__(reason, code)
+        self.reason = reason
+        self.code = code  # for programs, as PyPI has it
+
+    def __str__(self) -> str:
+        return f"the ID token cannot be used: {self.reason}"
 
 
 class DecisionsError(ElasticpypiError):

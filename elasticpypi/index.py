@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -13,9 +14,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from elasticpypi import adding, decisions, finishing, indexer, legacy_json, origins, sync
 from elasticpypi.adding import Added
+from elasticpypi.audit import EVENT_LOGGER, Action, Audit, Event, Excerpt, Wanted, describe_event
 from elasticpypi.catalog import Catalog, Counts
+from elasticpypi.catalog.ledger import Ledger, NoLedger, Record
 from elasticpypi.config import Settings
 from elasticpypi.description import describe_project
+from elasticpypi.downloads import KEPT_DAYS as DOWNLOADS_KEPT_DAYS
+from elasticpypi.downloads import Downloads, ProjectDownloads, describe_downloads
 from elasticpypi.errors import (
     BusyError,
     ConfigError,
@@ -28,6 +33,8 @@ from elasticpypi.finishing import FinishRequest, Outcome
 from elasticpypi.indexer import Failed, Reconciled
 from elasticpypi.kept_pages import KeptPages, Page, Variant, compress, make_page
 from elasticpypi.model import (
+    UNKNOWN_ACTOR,
+    Actor,
     Decisions,
     Entry,
     File,
@@ -38,9 +45,11 @@ from elasticpypi.model import (
     served_entry,
 )
 from elasticpypi.names import MAX_NAME, FileKey, NormalizedName, ParsedFilename, decisions_key, parse_key, project_of
+from elasticpypi.publishers import Provider, Publisher, Publishers, describe_publisher, make_publisher
 from elasticpypi.simple import Form, render_project, render_root
 from elasticpypi.storage import Incoming, LocalFile, SignedURL, Slot, Storage, StoredObject
 from elasticpypi.sync import SyncReport
+from elasticpypi.tokens import Token, Tokens, describe_token
 from elasticpypi.uploads import Claim, claim_by_filename, prove_alone
 
 if TYPE_CHECKING:
@@ -49,9 +58,14 @@ if TYPE_CHECKING:
     from elasticpypi.backup.writing import BackupReport
 
 __all__ = [
+    "DOWNLOADS_KEPT_DAYS",
+    "EVENT_LOGGER",
+    "Action",
     "Added",
     "Claim",
     "Counts",
+    "Event",
+    "Excerpt",
     "Failed",
     "FinishRequest",
     "FoundFile",
@@ -60,14 +74,24 @@ __all__ = [
     "LocalFile",
     "Outcome",
     "Page",
+    "ProjectDownloads",
+    "Provider",
+    "Publisher",
     "Reconciled",
     "SignedURL",
     "Slot",
     "SyncReport",
+    "Token",
     "Variant",
+    "Wanted",
     "claim_by_filename",
     "connect_aws",
+    "describe_downloads",
+    "describe_event",
+    "describe_publisher",
+    "describe_token",
     "is_index",
+    "make_publisher",
     "open_index",
     "prove_alone",
     "sqlite_version",
@@ -77,6 +101,7 @@ _ATTEMPTS = 20
 _POLLING_SECONDS = 0.1
 _SETTLING_SECONDS = 10.0  # for files that are being copied into the directory while a backup is written
 _MARKER = "storage-was-made"  # in the data directory
+_SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +116,26 @@ class FoundFile:
 class Index:
     """An index over a catalog and a storage. Every method may raise UnavailableError."""
 
-    def __init__(self, catalog: Catalog, storage: Storage, *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        storage: Storage,
+        *,
+        ledger: Ledger | None = None,
+        overwrite: bool = False,
+        audit_days: int = 365,
+        count_downloads: bool = False,
+    ) -> None:
+        """Without a `ledger` there are no tokens and no sessions, and of the audit trail only what is logged."""
         self._catalog = catalog
         self._storage = storage
+        self._ledger = NoLedger() if ledger is None else ledger
         self._pages = KeptPages(catalog, storage)
         self.overwrite = overwrite
+        self.audit = Audit(self._ledger, keep_days=audit_days)
+        self.downloads = Downloads(self._ledger, is_on=count_downloads)
+        self.tokens = Tokens(self._ledger, self.audit)
+        self.publishers = Publishers(storage, self._ledger, self.tokens, self.audit)
 
     def project_revision(self, name: NormalizedName) -> int:
         """Return the revision of a project's page with one small read; raise NotFoundError for an unknown project."""
@@ -223,6 +263,11 @@ class Index:
         """Begin an upload; what is not added before the context ends leaves no trace."""
         return self._storage.receive()
 
+    @property
+    def upload_origin(self) -> str | None:
+        """Where signed requests bring bytes, for a page that may send there; None: bytes come through us."""
+        return self._storage.upload_origin
+
     def begin(self, token: str, *, size: int, sha256: str) -> Slot:
         """Begin an upload in parts, or go on with it; return what there is of it already, and where the rest goes.
 
@@ -244,9 +289,12 @@ class Index:
         """
         return finishing.resume(self._storage, token)
 
-    def add_resumed(self, incoming: Incoming, claim: Claim) -> Added:
+    def add_resumed(self, incoming: Incoming, claim: Claim, *, by: Actor = UNKNOWN_ACTOR) -> Added:
         """Do as `add` with what `resume` gave, and forget it, unless asking again may help."""
-        return adding.add_resumed(self._catalog, self._storage, incoming, claim, overwrite=self.overwrite)
+        record = self.audit.recorder(by)
+        return adding.add_resumed(
+            self._catalog, self._storage, incoming, claim, overwrite=self.overwrite, record=record
+        )
 
     def hand_over(self, request: FinishRequest, send: Callable[[Mapping[str, Any]], None]) -> None:
         """Have an upload finished by whoever gets what is sent, for `finish_upload`, unless somebody is at it."""
@@ -257,7 +305,7 @@ class Index:
 
         Raise InvalidRequestError where that is no such thing.
         """
-        return finishing.finish(self._catalog, self._storage, request, overwrite=self.overwrite)
+        return finishing.finish(self._catalog, self._storage, request, overwrite=self.overwrite, audit=self.audit)
 
     def find_outcome(self, token: str) -> Outcome | None:
         """Return what has become of an upload that was handed over; None where none was."""
@@ -267,27 +315,37 @@ class Index:
         """Whether these bytes are there already under their name; else raise what `add` would without reading them."""
         return adding.has(self._catalog, self._storage, parsed, sha256, overwrite=self.overwrite)
 
-    def add(self, incoming: Incoming, claim: Claim, *, sha256: str) -> Added:
+    def add(self, incoming: Incoming, claim: Claim, *, sha256: str, by: Actor = UNKNOWN_ACTOR) -> Added:
         """Check what has come in, store it and index it, so that the next reader sees it; as `adding.add`."""
-        return adding.add(self._catalog, self._storage, incoming, claim, sha256=sha256, overwrite=self.overwrite)
+        return adding.add(
+            self._catalog,
+            self._storage,
+            incoming,
+            claim,
+            sha256=sha256,
+            overwrite=self.overwrite,
+            record=self.audit.recorder(by),
+        )
 
-    def yank(self, name: NormalizedName, target: str, reason: str = "") -> list[str]:
+    def yank(self, name: NormalizedName, target: str, reason: str = "", *, by: Actor = UNKNOWN_ACTOR) -> list[str]:
         """Yank a release or a file; return the filenames. NotFoundError where there is none, DecisionsError."""
-        return decisions.yank(self._catalog, self._storage, self.snapshot(name), target, reason)
+        project, record = self.snapshot(name), self.audit.recorder(by)
+        return decisions.yank(self._catalog, self._storage, project, target, reason, record=record)
 
-    def unyank(self, name: NormalizedName, target: str) -> list[str]:
+    def unyank(self, name: NormalizedName, target: str, *, by: Actor = UNKNOWN_ACTOR) -> list[str]:
         """Take a yank back; return the filenames that were yanked. NotFoundError, DecisionsError."""
-        return decisions.unyank(self._catalog, self._storage, self.snapshot(name), target)
+        project, record = self.snapshot(name), self.audit.recorder(by)
+        return decisions.unyank(self._catalog, self._storage, project, target, record=record)
 
-    def delete(self, name: NormalizedName, target: str | None = None) -> list[str]:
+    def delete(self, name: NormalizedName, target: str | None = None, *, by: Actor = UNKNOWN_ACTOR) -> list[str]:
         """Remove a file, a release or all files of a project (None); return the filenames.
 
         The names stay those of the bytes they had, and the project's name stays ours. NotFoundError, DecisionsError.
         """
-        filenames = self.find_filenames(name, target)
+        filenames, record = self.find_filenames(name, target), self.audit.recorder(by)
         for _ in range(_ATTEMPTS):
             try:
-                decisions.delete(self._catalog, self._storage, self.snapshot(name), target)
+                decisions.delete(self._catalog, self._storage, self.snapshot(name), target, record=record)
             except ConflictError as error:  # replaced since it was indexed: what is to be deleted is looked up anew
                 self.reconcile(error.key)
             except NotFoundError:
@@ -300,9 +358,12 @@ class Index:
         """Return what `delete` would remove; NotFoundError."""
         return decisions.find_filenames(self.snapshot(name), target)
 
-    def set_status(self, name: NormalizedName, status: Status, reason: str | None = None) -> None:
+    def set_status(
+        self, name: NormalizedName, status: Status, reason: str | None = None, *, by: Actor = UNKNOWN_ACTOR
+    ) -> None:
         """Give a project a status; NotFoundError, DecisionsError."""
-        decisions.set_status(self._catalog, self._storage, self.snapshot(name), status, reason)
+        project, record = self.snapshot(name), self.audit.recorder(by)
+        decisions.set_status(self._catalog, self._storage, project, status, reason, record=record)
 
     def snapshot(self, name: NormalizedName) -> ProjectSnapshot:
         """Return all that is known of a project; NotFoundError where it is unknown."""
@@ -439,6 +500,15 @@ class Index:
         """Return how much room the storage has; None where there is no bound."""
         return self._storage.free_bytes()
 
+    def session_secret(self) -> bytes:
+        """Return what signs the sessions of browsers: chance, the same for all processes of an index.
+
+        One small read; it is made by the first who asks. ConfigError where there is no place to keep it.
+        """
+        while (kept := self._ledger.record("secret", "sessions")) is None:
+            self._ledger.add(Record("secret", "sessions", secrets.token_hex(_SECRET_BYTES)))
+        return bytes.fromhex(kept.text)
+
     def is_complete(self) -> bool:
         """Whether the catalog has known the whole storage once."""
         return self._catalog.is_complete()
@@ -452,6 +522,7 @@ class Index:
     def close(self) -> None:
         """Give back what is held open."""
         self._catalog.close()
+        self._ledger.close()
 
     def _check_complete(self) -> None:
         adding.check_complete(self._catalog)
@@ -500,10 +571,17 @@ def open_index(settings: Settings, *, data: Path, may_create: bool = True) -> In
 
 def _open_on_aws(settings: Settings, *, bucket: str, table: str) -> Index:
     aws = connect_aws(settings)
-    from elasticpypi.catalog.dynamodb import DynamoDBCatalog
+    from elasticpypi.catalog.dynamodb import DynamoDBCatalog, DynamoDBLedger
     from elasticpypi.storage.s3 import S3Storage
 
-    return Index(DynamoDBCatalog(aws, table), S3Storage(aws, bucket), overwrite=settings.overwrite)
+    return Index(
+        DynamoDBCatalog(aws, table),
+        S3Storage(aws, bucket),
+        ledger=DynamoDBLedger(aws, table),
+        overwrite=settings.overwrite,
+        audit_days=settings.audit_days,
+        count_downloads=settings.count_downloads,
+    )
 
 
 def _open_without_table(settings: Settings, *, bucket: str, output_bucket: str) -> Index:
@@ -531,7 +609,7 @@ def connect_aws(settings: Settings) -> AWS:
 
 
 def _open_in_directory(settings: Settings, data: Path, *, may_create: bool) -> Index:
-    from elasticpypi.catalog.sqlite import SqliteCatalog
+    from elasticpypi.catalog.sqlite import SqliteCatalog, SqliteLedger
     from elasticpypi.storage.filesystem import FilesystemStorage
 
     catalog = SqliteCatalog(data / "catalog.sqlite")
@@ -540,4 +618,11 @@ def _open_in_directory(settings: Settings, data: Path, *, may_create: bool) -> I
     if may_create and not marker.exists():
         storage.initialise()
         marker.touch()
-    return Index(catalog, storage, overwrite=settings.overwrite)
+    return Index(
+        catalog,
+        storage,
+        ledger=SqliteLedger(data / "ledger.sqlite"),
+        overwrite=settings.overwrite,
+        audit_days=settings.audit_days,
+        count_downloads=settings.count_downloads,
+    )

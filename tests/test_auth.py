@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gc
+import itertools
 import threading
 import tracemalloc
 from collections import Counter
@@ -247,7 +248,8 @@ def test_a_flood_of_wrong_credentials_displaces_no_right_ones() -> None:
 
 @pytest.mark.parametrize("password", ["wrong", "secret"])
 def test_memory_is_bounded_whatever_is_sent(password: str) -> None:
-    authenticator = Authenticator([plain()])
+    minutes = itertools.count(step=60)  # of which each has room for ten attempts
+    authenticator = Authenticator([plain()], clock=lambda: float(next(minutes)))
     header = basic(f"alice:{password}")
     grown = []
     tracemalloc.start()
@@ -311,7 +313,10 @@ def test_a_flood_of_wrong_passwords_does_not_make_everybody_wait() -> None:
     authenticator = Authenticator([hashed()], check_hash=check)
     check.may_go_on.clear()
     with ThreadPoolExecutor(80) as pool:
-        answers = [pool.submit(authenticator.authenticate, basic(f"alice:wrong{number}")) for number in range(80)]
+        answers = [  # each from elsewhere, lest they be too many attempts before they are too many at once
+            pool.submit(authenticator.authenticate, basic(f"alice:wrong{number}"), f"10.0.0.{number}")
+            for number in range(80)
+        ]
         try:
             # Those for whom there is no room are answered while the others wait.
             refused = [answer.exception() for answer in islice(as_completed(answers, timeout=10), 16)]

@@ -32,6 +32,11 @@ def with_credentials(settings: Settings, data: Path) -> tuple[Settings, bool]:
     return replace(settings, username=username, password=password), made
 
 
+def has_credentials(data: Path) -> bool:
+    """Whether a local index has made credentials for itself."""
+    return (data / _FILENAME).exists()
+
+
 def _make(path: Path) -> bool:
     """Write new credentials, whole from the first moment; tell whether they are ours."""
     document = {"username": _USERNAME, "password": secrets.token_hex(_SECRET_BYTES)}

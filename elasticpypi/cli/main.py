@@ -27,6 +27,10 @@ _COMMANDS = {
     "unyank": "decisions:unyank",
     "delete": "decisions:delete",
     "status": "decisions:status",
+    "token": "token:token",
+    "publisher": "publisher:publisher",
+    "audit": "audit:audit",
+    "downloads": "downloads:downloads",
     "completion": "completion:completion",
     "hash-password": "hash_password:hash_password",
 }

@@ -15,6 +15,7 @@ import click
 import elasticpypi
 from elasticpypi.config import Settings, load_settings
 from elasticpypi.errors import ConfigError, ElasticpypiError
+from elasticpypi.model import Actor
 
 if TYPE_CHECKING:
     from elasticpypi.index import Index
@@ -80,6 +81,17 @@ def _complete_project(ctx: click.Context, _: click.Parameter, incomplete: str) -
 
 
 project_argument = click.argument("project", shell_complete=_complete_project)
+
+
+def actor() -> Actor:
+    """Return who runs this command, as the audit trail names them: the user of the operating system."""
+    import pwd  # which Windows has not, where files can be uploaded from
+
+    try:  # not by the environment, in which `runuser` and `su` leave the name of who called them
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container whose user has no name
+        name = f"uid {os.getuid()}"
+    return Actor(name, "command line")
 
 
 def print_json(document: Any, *, err: bool = False) -> None:
