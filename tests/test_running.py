@@ -209,6 +209,15 @@ def test_redirects_stay_under_the_prefix(front: Front, tmp_path: Path, path: str
         assert landed.path == f"/pypi{lands}"
 
 
+def test_trusted_publishing_is_found_at_the_root_of_the_host(front: Front) -> None:
+    root = front.url.removesuffix("/pypi")
+    verify = front.trusted.get("REQUESTS_CA_BUNDLE", True)
+    answer = requests.get(f"{root}/_/oidc/audience", verify=verify, timeout=60)
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (404, "not-enabled")
+    answer = requests.post(f"{root}/_/oidc/mint-token", json={"token": "x"}, verify=verify, timeout=60)
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "invalid-publisher")
+
+
 def test_unchanged_pages_and_parts_of_files_come_through(front: Front, tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path)
     assert front.server.upload(wheel).status_code == 200

@@ -22,9 +22,9 @@ from elasticpypi.storage import Document, Storage
 _CHUNK_BYTES = 1024 * 1024
 _DOCUMENT_BYTES = 16 * 2**20
 _ATTEMPTS = 20
-# What `Storage.notes` yields: when bytes were first seen, and where they came from.
+# What `Storage.notes` yields: when bytes were first seen, where they came from, and who publishes from where.
 _is_note = re.compile(
-    re.escape(RESERVED_PREFIX) + r"(first-seen/[0-9a-f]{2}/[0-9a-f]{62}|origins/[a-z0-9-]+)\.json"
+    re.escape(RESERVED_PREFIX) + r"(first-seen/[0-9a-f]{2}/[0-9a-f]{62}|origins/[a-z0-9-]+|publishers)\.json"
 ).fullmatch
 _NOTHING_OF_OURS = "it is nothing that an index has"
 _DAMAGED = "its bytes in the backup are damaged; take it from another backup"
