@@ -14,6 +14,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -34,11 +35,11 @@ from elasticpypi.cli.credentials import with_credentials
 from elasticpypi.cli.watch import start_completing, start_watching
 from elasticpypi.config import Settings
 from elasticpypi.errors import ConfigError, NotReadyError
-from elasticpypi.index import open_index
-from elasticpypi.web.access_log import AccessLog
+from elasticpypi.index import EVENT_LOGGER, open_index
+from elasticpypi.web.access_log import AccessLog, log_failed_sign_ins
 from elasticpypi.web.app import create_app
 from elasticpypi.web.metrics import SharedTraffic, metrics_page
-from elasticpypi.web.observe import Observer
+from elasticpypi.web.observe import Observer, repeat
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -46,8 +47,10 @@ if TYPE_CHECKING:
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 _THREADS = 128  # for each worker; they come and go, and a slow body holds one
 _COUNTERS = ".traffic-"
+_DOWNLOADS_SECONDS = 60.0  # after which those that were counted are written
 _CONNECTIONS = 512  # for each worker
 _HEADER_MILLISECONDS = 30_000
+_AGAIN_SECONDS = 0.5
 _STOP_SECONDS = 30  # for requests in progress when a signal says stop
 
 
@@ -124,8 +127,7 @@ def build_application(
     """Open the index and return the application; runs in each worker process, of which there may be several."""
     _follow_main_process()
     _return_memory()
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it counts every change
+    _log_to_standard_error()
     index = open_index(settings, data=data)
     if settings.bucket is None:
         start_watching(index, data)
@@ -133,12 +135,29 @@ def build_application(
         start_completing(index)
     traffic = SharedTraffic(counters)
     log = [AccessLog(sys.stdout.fileno(), shared=shared)] if watched.access_log else []
-    observer = Observer(traffic, *log, behind_proxy=watched.behind_proxy)
+    observer = Observer(traffic, log_failed_sign_ins, *log, behind_proxy=watched.behind_proxy)
     observer.start()
+    if index.downloads.is_on:
+        repeat(index.downloads.flush, name="downloads", interval_seconds=_DOWNLOADS_SECONDS)
     metrics = metrics_page(index, observer, traffic)
-    app = create_app(index, Authenticator(settings.all_users), url=settings.url, observer=observer, metrics=metrics)
+    app = create_app(
+        index,
+        Authenticator(settings.all_users, tokens=index.tokens),
+        url=settings.url,
+        title=settings.title,
+        observer=observer,
+        metrics=metrics,
+    )
     gc.freeze()  # what is there by now stays: looking through it again and again would cost every request
     return app
+
+
+def _log_to_standard_error() -> None:
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it counts every change
+    events = logging.getLogger(EVENT_LOGGER)  # lines of JSON, for programs
+    events.addHandler(logging.StreamHandler(sys.stderr))
+    events.propagate = False
 
 
 def _return_memory() -> None:
@@ -160,7 +179,9 @@ def _follow_main_process() -> None:
 
 def _stop_after(main_process: multiprocessing.process.BaseProcess) -> None:
     main_process.join()
-    os.kill(os.getpid(), signal.SIGTERM)
+    while True:  # again: before granian has taken the signal over, it is the main process's and does nothing here
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_AGAIN_SECONDS)
 
 
 def _free_address(host: str, port: int) -> str:
@@ -199,6 +220,8 @@ def _welcome(settings: Settings, data: Path, *, host: str, port: int, made: bool
             f"  pip install --index-url {with_user}/simple/ PROJECT",
             f"  uv pip install --default-index {with_user}/simple/ PROJECT",
             f"  twine upload --repository-url {base}/legacy/ -u {username} -p {password} dist/*",
+            "",
+            f"Look around, upload and hand out tokens with a browser: {base}/",
             "",
         ]
     )
