@@ -77,7 +77,9 @@ _F = TypeVar("_F", bound=Described)
 
 
 @dataclass(frozen=True, slots=True)
-class _Listed:
+class Listed:
+    """A file of an index, as `Described`."""
+
     document: Mapping[str, Any]
     version: str
     file: File
@@ -93,13 +95,13 @@ def render(
     of this API resolve no relative ones. Raise NotFoundError where there is no such release; a project without files
     has no latest one, and is shown.
     """
-    releases = group(_list(project, root))
-    version = latest_version(releases) if asked is None else _find_version(releases, asked)
+    releases = group(list_files(project, root=root))
+    version = latest_version(releases) if asked is None else find_version(releases, asked)
     if asked is not None and version is None:
         raise NotFoundError(f"the project {project.name!r} has no release {asked!r}")
     here = [] if version is None else releases[version]
     described = find_described(here)
-    body = None if described is None else core_metadata(_key(project, described.file))
+    body = None if described is None else core_metadata(find_key(project, described.file))
     info = describe_release(project.name, version, here, body) | describe_links(f"{root}simple/{project.name}/")
     if asked is not None:
         return render_release(info, _render_listed(here))
@@ -107,18 +109,20 @@ def render(
     return render_project(info, project.revision, listed)
 
 
-def _list(project: ProjectSnapshot, root: str) -> list[_Listed]:
+def list_files(project: ProjectSnapshot, *, root: str) -> list[Listed]:
+    """Return the files that a project's page lists, in its order; their URLs begin with `root`."""
     urls = (
         (item, simple.file_url(project.name, item.file.filename, base=root)) for item in simple.listed_files(project)
     )
-    return [_Listed(simple.describe_file(item, url), item.file.version, item.file) for item, url in urls]
+    return [Listed(simple.describe_file(item, url), item.file.version, item.file) for item, url in urls]
 
 
-def _key(project: ProjectSnapshot, file: File) -> str:
+def find_key(project: ProjectSnapshot, file: File) -> str:
+    """Return the key under which a file of a project lies."""
     return next(entry.key for entry in project.entries if entry.content is file)
 
 
-def _render_listed(files: Iterable[_Listed]) -> bytes:
+def _render_listed(files: Iterable[Listed]) -> bytes:
     return render_files((file.document, file.document["url"]) for file in files)
 
 
@@ -145,7 +149,7 @@ def _yanked(file: Described) -> bool | str:
     return yanked
 
 
-def _find_version(releases: Mapping[str, Sequence[Described]], asked: str) -> str | None:
+def find_version(releases: Mapping[str, Sequence[Described]], asked: str) -> str | None:
     """Return a version as it is listed, however it was spelled."""
     wanted = parse_version(asked)
     return None if wanted is None else next((version for version in releases if Version(version) == wanted), None)

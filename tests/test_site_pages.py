@@ -18,6 +18,7 @@ from pypi_simple import ProjectPage
 from elasticpypi.errors import BusyError
 from elasticpypi.model import format_time
 from elasticpypi.names import NormalizedName
+from elasticpypi.presenting import describe_size
 from elasticpypi.simple import describe_listed
 from elasticpypi.static_site import CoreMetadataPlace, Document, SiteFile, SiteOptions, SiteProject
 from elasticpypi.static_site.of_index import IndexSource
@@ -34,7 +35,6 @@ from elasticpypi.static_site.pages import (
     project_paths,
     root_documents,
 )
-from elasticpypi.static_site.people import describe_size
 from tests.dists import make_egg, make_sdist, make_wheel
 from tests.site import JSON, Site
 

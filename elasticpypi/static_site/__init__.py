@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from elasticpypi.names import NormalizedName
+from elasticpypi.presenting import TITLE
 
 
 class CoreMetadataPlace(StrEnum):
@@ -27,7 +28,7 @@ class CoreMetadataPlace(StrEnum):
 class SiteOptions:
     """How a site looks and where its files are."""
 
-    title: str = "Python packages"
+    title: str = TITLE
     logo: str | None = None  # URL of an image
     logo_width: int = 0  # pixels; 0: as wide as it is
     url: str | None = None  # where the site will be found, with its slash; None: unknown, and its links are relative

@@ -5,7 +5,6 @@ Specification: Atom (RFC 4287). Pure: the same arguments give the same bytes.
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import starmap
@@ -15,6 +14,7 @@ import orjson
 from markupsafe import Markup
 
 from elasticpypi.names import NormalizedName
+from elasticpypi.presenting import fit_for_xml
 from elasticpypi.simple import dump
 from elasticpypi.static_site import Document, SiteOptions, SiteProject
 from elasticpypi.static_site.people import escape_rows, frame, render
@@ -28,7 +28,6 @@ FEED_PATH = "changelog/feed.xml"
 _HTML = "text/html; charset=utf-8"
 _ATOM = "application/atom+xml; charset=utf-8"
 _UP = "../"  # from the changelog to the site
-_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # not even escaped
 _NO_TIME = "1970-01-01T00:00:00Z"  # Atom wants one of everything
 _STRINGS = [str] * 6  # an entry's
 _IDS = uuid.UUID("5e1e94f6-9ac4-4b0e-9df1-6f8cf0f0f3b8")  # of which the entries' identifiers are made
@@ -140,7 +139,7 @@ def feed_document(newest: Sequence[Entry], options: SiteOptions) -> Document:
         updated=newest[0].time if newest else _NO_TIME,
         entries=list(_feed_entries(newest, base)),
     )
-    return Document(FEED_PATH, _ATOM, _NOT_IN_XML.sub("", data.decode()).encode())
+    return Document(FEED_PATH, _ATOM, fit_for_xml(data.decode()).encode())
 
 
 def _feed_entries(entries: Sequence[Entry], base: str) -> Iterator[tuple[Entry, str, str, str]]:

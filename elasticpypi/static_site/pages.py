@@ -17,9 +17,10 @@ from urllib.parse import unquote
 from elasticpypi import legacy_json, simple
 from elasticpypi.errors import InvalidFilenameError
 from elasticpypi.names import NormalizedName, parse_filename
+from elasticpypi.presenting import ASSETS, read_asset
 from elasticpypi.simple import UP_FROM_PROJECT, Form, dump
 from elasticpypi.static_site import CoreMetadataPlace, Document, SiteFile, SiteOptions, SiteProject
-from elasticpypi.static_site.people import asset, index_page, missing_page, project_page
+from elasticpypi.static_site.people import index_page, missing_page, project_page
 from elasticpypi.static_site.urls import file_url, packages_base, page_url
 
 # Raise it whenever other bytes come out of the same project: every site is then written anew by its next build.
@@ -32,7 +33,6 @@ CORE_METADATA = "text/plain; charset=utf-8"
 
 _UP_FROM_RELEASE = "../../../"  # from a release's document to the site
 _NO_REASON = "yanked"  # for who takes an empty reason for none, and the file for good: dumb-pypi does
-_ASSETS = {"site.css": "text/css; charset=utf-8", "site.js": "text/javascript; charset=utf-8"}
 
 
 def fingerprint(options: SiteOptions) -> str:
@@ -123,8 +123,8 @@ def root_documents(names: Sequence[NormalizedName], options: SiteOptions) -> Ite
 
 def fixed_documents(options: SiteOptions) -> Iterator[Document]:
     """Yield what is there whatever the projects are."""
-    for name, content_type in _ASSETS.items():
-        yield Document(f"assets/{name}", content_type, asset(name))
+    for name, content_type in ASSETS.items():
+        yield Document(f"assets/{name}", content_type, read_asset(name))
     yield Document("404.html", HTML, missing_page(options))
 
 

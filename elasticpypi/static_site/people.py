@@ -8,22 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice, starmap
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from markupsafe import Markup
 
 from elasticpypi.names import NormalizedName
+from elasticpypi.presenting import describe_size, project_links, read_asset
 from elasticpypi.simple import UP_FROM_PROJECT, escape_all, one_hash, templates
 from elasticpypi.static_site import SiteFile, SiteOptions, SiteProject
 from elasticpypi.static_site.urls import from_people, is_relative
 
 _FOLDER = "site"
-_TEMPLATES = Path(__file__).parent.parent / "templates"
-_SCHEMES = ("http", "https")
 _SHORT_DIGEST = 12  # characters, beside which the whole stands in a title
-_MOST_LINKS = 50  # to what a project says is its own
 
 
 def index_page(names: Sequence[NormalizedName], options: SiteOptions) -> bytes:
@@ -43,7 +39,7 @@ def project_page(
         name=project.name,
         status=project.document["project-status"],
         info=info,
-        links=list(_links(info)),
+        links=list(project_links(info)),
         releases=Markup("\n".join(starmap(_shown_release, _releases(project.name, releases)))),  # noqa: S704  # they are escaped
     )
 
@@ -51,11 +47,6 @@ def project_page(
 def missing_page(options: SiteOptions) -> bytes:
     """Render what a web server answers where there is no page: at any depth, so that nothing in it is relative."""
     return render("404.html", title=options.title, frame=frame(options, up=options.url))
-
-
-def asset(name: str) -> bytes:
-    """Return a style sheet or script as it is sent."""
-    return _TEMPLATES.joinpath(_FOLDER, name).read_bytes()
 
 
 def render(template: str, **values: object) -> bytes:
@@ -70,7 +61,7 @@ def frame(options: SiteOptions, *, up: str | None) -> str:
     if logo is not None and is_relative(logo):
         logo = None if up is None else f"{up}{logo}"
     template = templates().get_template(f"{_FOLDER}/frame.html")
-    style = asset("site.css").decode() if up is None else ""
+    style = read_asset("site.css").decode() if up is None else ""
     return template.render(title=options.title, up=up, logo=logo, logo_width=options.logo_width, style=style)
 
 
@@ -160,34 +151,3 @@ def _file(name: NormalizedName, file: SiteFile) -> tuple[str, ...]:
         yanked if isinstance(yanked, str) else "",
         file.uploaded_by or "",
     )
-
-
-def describe_size(size: int | None) -> str:
-    """Write a number of bytes for people; "" where it is unknown."""
-    if size is None:
-        return ""
-    if size < 1000:
-        return f"{size} B"
-    value, units = float(size), iter(("kB", "MB", "GB", "TB"))
-    unit = ""
-    while value >= 999.5 and (following := next(units, None)) is not None:
-        value, unit = value / 1000, following
-    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
-
-
-def _links(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield label and URL of what a project says is its own, each URL once; only what a browser asks a server for."""
-    said = [("Homepage", info["home_page"]), ("Download", info["download_url"]), *(info["project_urls"] or {}).items()]
-    urls: set[str] = set()
-    for label, url in said:
-        if url is not None and url not in urls and _is_web(url) and len(urls) < _MOST_LINKS:
-            urls.add(url)
-            yield label or url, url
-
-
-def _is_web(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in _SCHEMES and bool(parts.hostname) and url.isprintable() and " " not in url

@@ -1,5 +1,6 @@
 "use strict";
-// The pages are complete without this: it filters the list of projects, and copies what is to be pasted elsewhere.
+// The pages are complete without this: it filters the list of projects, or searches as one types, and copies what is to be
+// pasted elsewhere.
 
 const filter = document.querySelector("#filter");
 if (filter) {
@@ -26,6 +27,44 @@ if (filter) {
   filter.addEventListener("input", apply);
   apply(); // what a browser remembers from before it went elsewhere
 }
+
+const search = document.querySelector("#q");
+if (search) {
+  let asking = new AbortController();
+  const find = async () => {
+    asking.abort();
+    asking = new AbortController();
+    const query = search.value.trim();
+    const url = query ? `search?q=${encodeURIComponent(query)}` : "./";
+    try {
+      const response = await fetch(url, { signal: asking.signal, headers: { Accept: "text/html" } });
+      if (response.status === 401) location.reload(); // to sign in again
+      if (!response.ok) return;
+      const found = new DOMParser().parseFromString(await response.text(), "text/html");
+      document.querySelector("#results").replaceWith(found.querySelector("#results"));
+      document.querySelector(".count").textContent = found.querySelector(".count").textContent;
+      document.title = found.title;
+      history.replaceState(null, "", url);
+    } catch (error) {
+      if (error.name !== "AbortError") throw error;
+    }
+  };
+  let timer;
+  search.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(find, 120);
+  });
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, textarea, select")) return;
+  const field = document.querySelector("input[type=search]");
+  if (!field) return;
+  event.preventDefault();
+  field.focus();
+  field.select();
+});
 
 const install = document.querySelector("#install[data-simple]");
 if (install) {
