@@ -104,7 +104,9 @@ def running_cloud(directory: Path) -> Iterator[Cloud]:
             cwd=Path(__file__).parents[1],
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | CREDENTIALS,
+            env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+            | CREDENTIALS
+            | {"MOTO_DISABLE_GLOBAL_CORS": "true"},  # else every answer lets every page in, whatever a bucket says
         )
     try:
         cloud = Cloud(f"http://127.0.0.1:{port}")

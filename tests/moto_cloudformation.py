@@ -148,6 +148,9 @@ class Gaps:
         if lifecycle := properties.get("LifecycleConfiguration"):
             rules = [_lifecycle_rule(rule) for rule in lifecycle["Rules"]]
             s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": rules})
+        if cors := properties.get("CorsConfiguration"):
+            rules = [_cors_rule(rule) for rule in cors["CorsRules"]]
+            s3.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": rules})
         if website := properties.get("WebsiteConfiguration"):
             documents = {
                 "IndexDocument": {"Suffix": website["IndexDocument"]},
@@ -296,6 +299,13 @@ def _set_function(function: Any, properties: Properties, _: str) -> None:
 
 def _boolean(value: Any) -> bool:
     return value is True or str(value).lower() == "true"
+
+
+def _cors_rule(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a rule of a template as the API has it."""
+    names = {"Id": "ID", "MaxAge": "MaxAgeSeconds"}
+    made: dict[str, Any] = {names.get(name, name): value for name, value in rule.items()}
+    return {**made, "MaxAgeSeconds": int(made["MaxAgeSeconds"])}
 
 
 def _lifecycle_rule(rule: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from botocore.exceptions import ClientError
 
 from elasticpypi.aws import AWS
 from elasticpypi.cli.doctor import examine
-from elasticpypi.deployment import Deployment, api, bucket, events, table
+from elasticpypi.deployment import Deployment, Result, api, bucket, events, table
 from elasticpypi.deployment.examine import examine as examine_deployment
 from elasticpypi.finding import Finding
 from tests.aws import REGION, Cloud
@@ -194,6 +194,7 @@ def test_a_healthy_deployment(deployed: Stack, api_url: str) -> None:
         Finding("bucket's versioning", "on"),
         Finding("bucket's encryption", "AES256, as S3 does by itself"),
         Finding("bucket's lifecycle", "what uploads and pages leave behind is cleared"),
+        Finding("bucket's CORS", "browsers may send files to it"),
         Finding("objects", "an object was written, read, downloaded by a signed URL and removed"),
         Finding("notifications", "the queue hears of every object"),
         Finding("table", f"{deployed.table!r} is ACTIVE"),
@@ -361,6 +362,7 @@ def test_all_that_can_be_mended_is(bare: Stack) -> None:
         "bucket's privacy",
         "bucket's versioning",
         "bucket's lifecycle",
+        "bucket's CORS",
         "notifications",
         "table's time-to-live",
         "table's backups",
@@ -441,6 +443,43 @@ def test_how_small_objects_are_treated_stays_as_it_is(bare: Stack) -> None:
     assert sent["TransitionDefaultMinimumObjectSize"] == "varies_by_storage_class"
 
 
+HEADERS = ["if-none-match", "x-amz-checksum-sha256", "x-amz-sdk-checksum-algorithm"]
+
+
+@pytest.mark.parametrize(
+    ("methods", "headers", "is_enough"),
+    [
+        (["PUT"], HEADERS, True),
+        (["GET", "PUT"], ["*"], True),
+        (["PUT"], ["If-None-Match", "X-Amz-*"], True),
+        (["PUT"], HEADERS[1:], False),
+        (["PUT"], None, False),
+        (["GET"], ["*"], False),
+    ],
+)
+def test_rules_that_let_a_page_upload(
+    bare: Stack, methods: list[str], headers: list[str] | None, *, is_enough: bool
+) -> None:
+    rule: dict[str, Any] = {"ID": "own", "AllowedMethods": methods, "AllowedOrigins": ["https://pypi.example.org"]}
+    rule |= {} if headers is None else {"AllowedHeaders": headers}
+    old = {"ID": "elasticpypi-uploads", "AllowedMethods": ["GET"], "AllowedOrigins": ["*"]}
+    bare.aws.s3.put_bucket_cors(Bucket=bare.bucket, CORSConfiguration={"CORSRules": [old, rule]})  # type: ignore[list-item]
+    assert (bucket.check_cors(bare.aws, bare.names).remedy is None) is is_enough
+    bare.findings(fix=True)
+    rules = bare.aws.s3.get_bucket_cors(Bucket=bare.bucket)["CORSRules"]
+    assert [*map(plain_rule, rules)] == [*map(plain_rule, [old, rule] if is_enough else [rule, bucket.CORS])]
+
+
+def plain_rule(rule: Any) -> dict[str, Any]:
+    """Return a rule without what moto adds to it: empty lists, and zero."""
+    return {name: value for name, value in rule.items() if value}
+
+
+def test_a_deployment_alone_has_no_page_that_sends_files(bare: Stack) -> None:
+    names = dataclasses.replace(bare.names, is_alone=True)
+    assert bucket.check_cors(bare.aws, names) == Result("there is no page that sends files to it")
+
+
 @pytest.mark.parametrize(
     ("default", "found", "is_problem"),
     [
@@ -493,6 +532,9 @@ def test_the_template_sets_what_is_asked_for() -> None:
     assert {each["Event"] for each in properties["NotificationConfiguration"]["QueueConfigurations"]} == {
         *events.EVENTS
     }
+    (cors,) = properties["CorsConfiguration"]["CorsRules"]
+    names = {"Id": "ID", "MaxAge": "MaxAgeSeconds"}
+    assert {names.get(name, name): value for name, value in cors.items()} == bucket.CORS
     rules = {rule.pop("Id"): rule for rule in properties["LifecycleConfiguration"]["Rules"]}
     for name, ours in bucket.LIFECYCLE.items():
         expected = {key: value for key, value in ours.items() if key not in ("Filter", "Expiration")}
@@ -768,6 +810,7 @@ def denied(aws: AWS, service: str, operation: str) -> Iterator[None]:
         ("s3", "GetPublicAccessBlock", "bucket's privacy", "s3:GetBucketPublicAccessBlock"),
         ("s3", "GetBucketEncryption", "bucket's encryption", "s3:GetEncryptionConfiguration"),
         ("s3", "GetBucketLifecycleConfiguration", "bucket's lifecycle", "s3:GetLifecycleConfiguration"),
+        ("s3", "GetBucketCors", "bucket's CORS", "s3:GetBucketCORS"),
         ("s3", "GetBucketNotificationConfiguration", "notifications", "s3:GetBucketNotification"),
         ("dynamodb", "DescribeTable", "table", "dynamodb:DescribeTable"),
         ("dynamodb", "DescribeTimeToLive", "table's time-to-live", "dynamodb:DescribeTimeToLive"),

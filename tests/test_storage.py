@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -849,6 +850,13 @@ def test_a_directory_notes_when_the_bytes_came(directory: FilesystemStorage) -> 
     directory.upload_time(publish(directory, KEY), A)
     (about,) = directory.notes(KEY)
     assert A.encode() in directory.read_document(about).data
+
+
+def test_signed_requests_go_to_the_origin_that_is_told(storage: Storage) -> None:
+    slot = storage.begin("token", size=4, sha256=A)
+    found = {f"{urlsplit(put.url).scheme}://{urlsplit(put.url).netloc}" for put in slot.puts or ()}
+    assert found == {storage.upload_origin} - {None}
+    assert (slot.puts is None) is (storage.upload_origin is None)
 
 
 def test_there_is_room(storage: Storage) -> None:

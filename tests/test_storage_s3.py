@@ -25,6 +25,7 @@ from botocore.exceptions import ConnectTimeoutError
 from botocore.response import StreamingBody
 
 from elasticpypi.aws import AWS
+from elasticpypi.deployment.bucket import CORS
 from elasticpypi.errors import (
     BusyError,
     ConflictError,
@@ -533,6 +534,24 @@ def test_without_credentials_nothing_is_signed(cloud: Cloud, monkeypatch: pytest
 
 
 # Uploads by signed requests
+
+
+def test_a_page_of_another_origin_may_send_what_was_signed(cloud: Cloud, storage: S3Storage, bucket: str) -> None:
+    slot = storage.begin(TOKEN, size=len(DATA), sha256=digest(DATA))
+    assert slot.puts is not None
+    (signed,) = slot.puts
+    own = {name.lower() for name in signed.headers} - {"content-length"}  # which browsers set themselves
+    asked = {"Origin": "https://pypi.example.org", "Access-Control-Request-Method": "PUT"}
+    asked["Access-Control-Request-Headers"] = ",".join(sorted(own))
+    refused = requests.options(signed.url, headers=asked, timeout=60)
+    cloud.aws.s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [CORS]})
+    allowed = requests.options(signed.url, headers=asked, timeout=60).headers
+    assert "Access-Control-Allow-Origin" not in refused.headers
+    assert allowed["Access-Control-Allow-Origin"] in ("*", "https://pypi.example.org")
+    assert allowed["Access-Control-Allow-Methods"] == "PUT"
+    assert {*allowed["Access-Control-Allow-Headers"].split(", ")} == own
+    answer = requests.put(signed.url, data=DATA, headers={**signed.headers, "Origin": asked["Origin"]}, timeout=60)
+    assert (answer.status_code, "Access-Control-Allow-Origin" in answer.headers) == (200, True)
 
 
 def test_an_upload_is_staged_by_one_signed_request(cloud: Cloud, storage: S3Storage, bucket: str) -> None:

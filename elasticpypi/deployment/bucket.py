@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
@@ -12,7 +13,7 @@ from elasticpypi.deployment import DEPLOY, FIX, Deployment, Result, named_on_the
 from elasticpypi.names import RESERVED_PREFIX
 
 if TYPE_CHECKING:
-    from types_boto3_s3.type_defs import LifecycleRuleTypeDef, PublicAccessBlockConfigurationTypeDef
+    from types_boto3_s3.type_defs import CORSRuleTypeDef, LifecycleRuleTypeDef, PublicAccessBlockConfigurationTypeDef
 
 _Answer = TypeVar("_Answer")
 _MISSING = {"404", "NoSuchBucket"}
@@ -42,6 +43,15 @@ LIFECYCLE: dict[str, dict[str, Any]] = {
         "Expiration": {"Days": 30},
         "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
     },
+}
+
+# Lets pages send what was signed for them: which one sends it does not matter, since no cookie goes along.
+CORS: CORSRuleTypeDef = {
+    "ID": "elasticpypi-uploads",
+    "AllowedMethods": ["PUT"],
+    "AllowedOrigins": ["*"],
+    "AllowedHeaders": ["if-none-match", "x-amz-checksum-sha256", "x-amz-sdk-checksum-algorithm"],
+    "MaxAgeSeconds": 3600,
 }
 
 
@@ -147,6 +157,32 @@ def merge_lifecycle(present: list[Any]) -> list[LifecycleRuleTypeDef]:
     merged = [_ours(rule["ID"]) if rule.get("ID") in LIFECYCLE else _filtered(rule) for rule in present]
     there = {rule.get("ID") for rule in present}
     return merged + [_ours(name) for name in LIFECYCLE if name not in there]
+
+
+def check_cors(aws: AWS, names: Deployment) -> Result:
+    """Look whether browsers may send files to the bucket, as the page for uploads has them do.
+
+    Any rule that lets them will do: its owner may have named the pages that may.
+    """
+    if names.is_alone:
+        return Result("there is no page that sends files to it")
+    answer = _or_none(lambda: aws.s3.get_bucket_cors(Bucket=names.bucket), "NoSuchCORSConfiguration")
+    present: list[Any] = [] if answer is None else answer.get("CORSRules", [])
+    if any(_lets_pages_upload(rule) for rule in present):
+        return Result("browsers may send files to it")
+
+    def mend() -> str:
+        others = [rule for rule in present if rule.get("ID") != CORS["ID"]]
+        aws.s3.put_bucket_cors(Bucket=names.bucket, CORSConfiguration={"CORSRules": [*others, CORS]})
+        return "they may now; other rules are as they were"
+
+    return Result("browsers may not send files to it: uploading by a page fails", f"run {FIX}, which lets them", mend)
+
+
+def _lets_pages_upload(rule: Any) -> bool:
+    headers = {header.lower() for header in rule.get("AllowedHeaders", [])}
+    needed = {*CORS["AllowedHeaders"]}
+    return "PUT" in rule["AllowedMethods"] and all(any(fnmatchcase(name, of) for of in headers) for name in needed)
 
 
 def _filtered(rule: Any) -> Any:

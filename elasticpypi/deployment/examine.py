@@ -18,6 +18,7 @@ _BUCKET: tuple[tuple[str, _Check], ...] = (
     ("bucket's versioning", bucket.check_versioning),
     ("bucket's encryption", bucket.check_encryption),
     ("bucket's lifecycle", bucket.check_lifecycle),
+    ("bucket's CORS", bucket.check_cors),
     ("objects", objects.check_round_trip),
     ("notifications", events.check_notifications),
 )
@@ -36,6 +37,7 @@ _ACTIONS = {
     "DescribeStacks": "cloudformation:DescribeStacks",
     "DescribeTable": "dynamodb:DescribeTable",
     "DescribeTimeToLive": "dynamodb:DescribeTimeToLive",
+    "GetBucketCors": "s3:GetBucketCORS",
     "GetBucketEncryption": "s3:GetEncryptionConfiguration",
     "GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
     "GetBucketNotificationConfiguration": "s3:GetBucketNotification",
@@ -46,6 +48,7 @@ _ACTIONS = {
     "GetQueueAttributes": "sqs:GetQueueAttributes",
     "GetQueueUrl": "sqs:GetQueueUrl",
     "HeadBucket": "s3:ListBucket",
+    "PutBucketCors": "s3:PutBucketCORS",
     "PutBucketLifecycleConfiguration": "s3:PutLifecycleConfiguration",
     "PutBucketNotificationConfiguration": "s3:PutBucketNotification",
     "PutBucketVersioning": "s3:PutBucketVersioning",

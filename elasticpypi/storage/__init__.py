@@ -92,6 +92,13 @@ class Storage(Protocol):
     Keys are strings of parts joined by "/". Strongly consistent: who looks after a write sees it.
     """
 
+    @property
+    def upload_origin(self) -> str | None:
+        """Where signed requests bring bytes, as a browser names it ("https://host"); None: they come through us.
+
+        No request.
+        """
+
     def stat(self, key: str) -> StoredObject:
         """Look at an object; raise ObjectMissingError if there is none."""
 

@@ -58,6 +58,10 @@ class FilesystemStorage:
         self._uploads = self._own / "uploads"
         self._first_seen = self._own / "first-seen"
 
+    @property
+    def upload_origin(self) -> None:
+        return None
+
     def initialise(self) -> None:
         """Make the directory a storage; for the first start only, since it would hide that a volume is not there."""
         with _translated(self._root):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
@@ -63,6 +64,12 @@ class Bucket:
     def client(self) -> S3Client:
         """What makes the requests."""
         return self._aws.s3
+
+    @property
+    def origin(self) -> str:
+        """The beginning of every signed URL (RFC 6454)."""
+        parts = urlsplit(self._url_of(""))
+        return f"{parts.scheme}://{parts.netloc}"
 
     def client_for(self, size: int) -> S3Client:
         """Return what makes requests that S3 answers when it has read or written so many bytes."""
@@ -256,9 +263,11 @@ class Bucket:
             raise _unreachable(error) from error
         if credentials is None or credentials.access_key is None or credentials.secret_key is None:
             raise _unreachable(NoCredentialsError())
-        url = object_url(self.name, key, region=self._aws.region, endpoint=self._aws.s3_endpoint)
         signer = Credentials(credentials.access_key, credentials.secret_key, credentials.token)
-        return sign_url(method, url, region=self._aws.region, credentials=signer, **request)
+        return sign_url(method, self._url_of(key), region=self._aws.region, credentials=signer, **request)
+
+    def _url_of(self, key: str) -> str:
+        return object_url(self.name, key, region=self._aws.region, endpoint=self._aws.s3_endpoint)
 
     @contextmanager
     def _translated(self, key: str, permission: str) -> Iterator[None]:

@@ -51,6 +51,10 @@ class S3Storage:
         self._limits = limits or Limits()
         self._clock = clock or _now
 
+    @property
+    def upload_origin(self) -> str:
+        return self._bucket.origin
+
     def check(self) -> None:
         self._bucket.check()
 
