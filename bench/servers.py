@@ -180,7 +180,7 @@ def elasticpypi(data: Path) -> WSGIApplication:
         wheel_file(wheel, 1_000)
     index = open_index(settings, data=data)
     index.sync(patience_seconds=10)
-    return create_app(index, Authenticator(settings.all_users))
+    return create_app(index, Authenticator(settings.all_users, tokens=index.tokens))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,13 @@ from typing import Any, Protocol, cast
 
 import requests
 from click.testing import CliRunner, Result
+from flask import Flask
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import Client, TestResponse
 
 from elasticpypi.auth import Authenticator
 from elasticpypi.catalog import Catalog
-from elasticpypi.catalog.dynamodb import DynamoDBCatalog
+from elasticpypi.catalog.dynamodb import DynamoDBCatalog, DynamoDBLedger
 from elasticpypi.catalog.sqlite import SqliteCatalog
 from elasticpypi.cli.main import main
 from elasticpypi.config import Permission, Settings, User
@@ -28,6 +29,9 @@ from elasticpypi.storage import Storage
 from elasticpypi.storage.filesystem import FilesystemStorage
 from elasticpypi.storage.s3 import S3Storage
 from elasticpypi.web.app import create_app
+from elasticpypi.web.pages import Pages
+from elasticpypi.web.routes import route
+from elasticpypi.web.sessions import Sessions
 from tests.aws import Cloud
 
 JSON = "application/vnd.pypi.simple.v1+json"
@@ -154,7 +158,12 @@ class Account:
 
     def open(self, *, overwrite: bool) -> Index:
         aws = self.cloud.aws  # whose clients take a while to be made
-        return Index(DynamoDBCatalog(aws, self.table), S3Storage(aws, self.bucket), overwrite=overwrite)
+        return Index(
+            DynamoDBCatalog(aws, self.table),
+            S3Storage(aws, self.bucket),
+            ledger=DynamoDBLedger(aws, self.table),
+            overwrite=overwrite,
+        )
 
     def put(self, key: str, data: bytes) -> None:
         self.cloud.aws.s3.put_object(Bucket=self.bucket, Key=key, Body=data)
@@ -294,7 +303,13 @@ def open_cloud_site(cloud: Cloud, *, overwrite: bool = False) -> Site:
 def _open(place: Place, *, overwrite: bool) -> Site:
     index = place.open(overwrite=overwrite)
     index.sync()
-    return Site(index, Client(create_app(index, Authenticator(USERS))), place)
+    return Site(index, Client(create_app(index, Authenticator(USERS, tokens=index.tokens))), place)
+
+
+def routes_of(index: Index) -> Flask:
+    """Return the routes alone, with nothing before them."""
+    authenticator = Authenticator(USERS, tokens=index.tokens)
+    return route(index, Pages(index), authenticator, Sessions(authenticator, index.session_secret))
 
 
 def _with_user(user: str | None, headers: dict[str, str]) -> dict[str, str]:

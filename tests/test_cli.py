@@ -20,19 +20,23 @@ from tests.dists import make_wheel
 from tests.running import RunningServer, bare_environment, free_port, run_command, serving, wait_for
 
 COMMANDS = (
+    "audit",
     "backup",
     "build",
     "completion",
     "delete",
     "doctor",
+    "downloads",
     "hash-password",
     "import",
     "list",
+    "publisher",
     "restore",
     "serve",
     "show",
     "status",
     "sync",
+    "token",
     "unyank",
     "upload",
     "yank",

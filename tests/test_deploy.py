@@ -64,7 +64,8 @@ def path(tmp_path: Path) -> Path:
 
 def test_the_api_reads_the_settings_that_were_deployed(path: Path) -> None:
     users = [{"username": "ci", "password": "ünï", "permission": "upload", "projects": ["acme-*"]}]
-    document = {**CONFIGURATION, "users": users, "url": "https://pypi.example.org/", "gateway": "http"}
+    looks = {"title": "Acme", "audit_days": 30, "count_downloads": True}
+    document = {**CONFIGURATION, **looks, "users": users, "url": "https://pypi.example.org/", "gateway": "http"}
     environ = {"ELASTICPYPI_OVERWRITE": "true", "ELASTICPYPI_STAGE": "prod"}  # overrides reach the functions, too
     environment = resolved(path, document, **environ)["environment"]["api"]
     told = load_settings(environ=environment, default_path=path.with_name("none.json"))

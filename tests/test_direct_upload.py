@@ -427,6 +427,7 @@ def test_it_is_handed_over_once_and_asked_about(late: Sender) -> None:
         "size": len(late.data),
         "sha256": late.sha256,
         "principal": "writer",
+        "credential": "password",
     }
     assert late.world.index.finish_upload(message) == Outcome(Added.CREATED)
     with late.world.counting() as again:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import io
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from elasticpypi.handler.logs import Lines, write_log_records
+from elasticpypi.audit import EVENT_LOGGER, Action, Audit
+from elasticpypi.catalog.ledger import NoLedger
+from elasticpypi.handler.logs import FailedSignIn, Lines, write_log_records
+from elasticpypi.model import Actor
 
 NOW = 1_795_000_000.1234
 
@@ -91,6 +96,19 @@ def test_what_we_cannot_answer_is_an_error(lines: Lines, stream: io.StringIO, st
     assert "principal" not in line
 
 
+@pytest.mark.parametrize(
+    ("username", "expected"),
+    [("alice", {"address": "192.0.2.7", "username": "alice"}), ("", {"address": "192.0.2.7"})],
+)
+def test_wrong_credentials_are_told_of_in_the_line_of_their_request(
+    lines: Lines, stream: io.StringIO, username: str, expected: dict[str, str]
+) -> None:
+    write_request(lines, status=401, principal=None, failed=FailedSignIn("192.0.2.7", username))
+    (line,) = read(stream)
+    assert check_metrics(line) == {"Requests": (1, "Count"), "Errors": (0, "Count"), "FailedSignIns": (1, "Count")}
+    assert {name: line[name] for name in ("address", "username") if name in line} == expected
+
+
 def test_an_object_is_one_line(lines: Lines, stream: io.StringIO) -> None:
     lines.write_object("acme/acme-1.tar.gz", "rejected", project="acme", reason="it is truncated", lag_seconds=1.23456)
     lines.write_object("acme/acme-2.tar.gz", "removed", project="acme")
@@ -161,20 +179,29 @@ def test_a_path_comes_without_its_query(lines: Lines, stream: io.StringIO) -> No
     assert read(stream)[0]["path"] == "/search"
 
 
-def test_warnings_of_all_modules_become_lines(lines: Lines, stream: io.StringIO) -> None:
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
+@contextmanager
+def logging_to(lines: Lines) -> Iterator[None]:
+    """Let the log go to these lines until the context ends."""
+    loggers = [logging.getLogger(), logging.getLogger(EVENT_LOGGER)]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     try:
         write_log_records(lines)
+        yield
+    finally:
+        for logger, handlers, level, propagate in before:
+            logger.handlers[:] = handlers
+            logger.setLevel(level)
+            logger.propagate = propagate
+
+
+def test_warnings_of_all_modules_become_lines(lines: Lines, stream: io.StringIO) -> None:
+    with logging_to(lines):
         logging.getLogger("botocore").warning("slow\n%s", "down")
         logging.getLogger("botocore").info("not told")
         try:
             raise KeyError("what")
         except KeyError:
             logging.getLogger("elasticpypi").exception("it broke")
-    finally:
-        root.handlers[:] = before
-        root.setLevel(level)
     first, second = read(stream)
     assert first == {
         "kind": "log",
@@ -185,3 +212,28 @@ def test_warnings_of_all_modules_become_lines(lines: Lines, stream: io.StringIO)
     }
     assert second["message"].startswith("it broke\nTraceback (most recent call last):\n")
     assert second["message"].endswith("KeyError: 'what'")
+
+
+def test_events_of_the_audit_trail_become_lines_each_once(lines: Lines, stream: io.StringIO) -> None:
+    with logging_to(lines):
+        Audit(NoLedger()).record(
+            Actor("alice", "password"),
+            Action.YANK,
+            project="acme",
+            target="1.0",
+            details={"reason": "found\nBearer SECRET", "more": "x" * 10_000},
+        )
+    event, problem = read(stream)
+    assert len(event.pop("details").pop("more")) <= 4001
+    assert event | {"id": ""} == {
+        "kind": "audit",
+        "time": 1795000000.123,
+        "id": "",
+        "who": "alice",
+        "credential": "password",
+        "action": "yank",
+        "project": "acme",
+        "target": "1.0",
+    }
+    assert (problem["kind"], problem["level"], problem["logger"]) == ("log", "ERROR", "elasticpypi.audit")
+    assert "SECRET" not in stream.getvalue()

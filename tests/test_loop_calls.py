@@ -204,4 +204,5 @@ def test_an_upload_is_checked_written_and_indexed(scene: Scene) -> None:
         "s3 HeadObject",
         *LOOK,
         *WRITE,
+        "dynamodb PutItem",  # who has done it
     ]

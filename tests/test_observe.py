@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -22,13 +22,15 @@ from werkzeug.wrappers import Response
 
 from elasticpypi.auth import Authenticator, Principal
 from elasticpypi.config import Permission, Settings, User
-from elasticpypi.index import Index, open_index
-from elasticpypi.web.access_log import AccessLog, format_line
+from elasticpypi.index import EVENT_LOGGER, Index, open_index
+from elasticpypi.model import parse_time
+from elasticpypi.web.access_log import AccessLog, format_line, log_failed_sign_ins
 from elasticpypi.web.app import create_app
 from elasticpypi.web.metrics import SharedTraffic, Traffic, metrics_page, route_of
 from elasticpypi.web.observe import Exchange, Observer
 from tests.dists import make_wheel
 from tests.running import RunningServer, serving, wait_for
+from tests.signing_in import Visitor
 from tests.site import USERS, Site, upload_form
 
 CLIENT = {"REMOTE_ADDR": "127.0.0.1"}
@@ -179,6 +181,60 @@ def test_nothing_is_said_of_credentials_that_are_not_good(watched: Watched) -> N
     (line,) = watched.lines()
     assert line[:5] == ["-", "-", "GET", "/simple/", "401"]
     assert "hunter2" not in " ".join(line)
+
+
+def try_to_sign_in(watched: Watched) -> None:
+    """Give credentials, some of which are wrong, in all ways that there are."""
+    for credentials in (("admin", "wrong"), ("hunter2", "secret"), ("__token__", "hunter2"), ("admin", "secret")):
+        watched.client.get("/simple/", auth=credentials, environ_overrides=CLIENT)
+    watched.client.get("/simple/", environ_overrides=CLIENT)
+    watched.client.get("/simple/", headers={"Authorization": "Bearer hunter2"}, environ_overrides=CLIENT)
+    watched.client.get("/health", auth=("admin", "hunter2"), environ_overrides=CLIENT)
+    visitor = Visitor(watched.client, **CLIENT)
+    visitor.sign_in("reader", "hunter2")
+    visitor.sign_in("hunter2", "reader")
+    visitor.sign_in("reader", "secret")
+
+
+def test_wrong_credentials_are_events_that_tell_no_more_than_a_username_of_ours(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    try_to_sign_in(watched)
+    log_failed_sign_ins(watched.seen())
+    told = [json.loads(record.getMessage()) for record in caplog.records if record.name == EVENT_LOGGER]
+    assert [(line["username"], line["method"], line["path"]) for line in told] == [
+        ("admin", "GET", "/simple/"),
+        (None, "GET", "/simple/"),
+        ("__token__", "GET", "/simple/"),
+        (None, "GET", "/simple/"),
+        ("reader", "POST", "/login"),
+        (None, "POST", "/login"),
+    ]
+    assert {(line["kind"], line["address"]) for line in told} == {("failed-sign-in", "127.0.0.1")}
+    assert all(parse_time(line["time"]) for line in told)
+    assert "hunter2" not in caplog.text
+
+
+def test_wrong_credentials_are_counted_and_kept_nowhere(watched: Watched) -> None:
+    assert watched.metrics()["elasticpypi_failed_sign_ins_total"] == 0
+    try_to_sign_in(watched)
+    assert watched.metrics()["elasticpypi_failed_sign_ins_total"] == 6
+    assert watched.index.audit.events(limit=10) == []
+
+
+def test_a_failed_sign_in_is_one_line_whatever_the_client_sends(caplog: pytest.LogCaptureFixture) -> None:
+    log_failed_sign_ins([EXCHANGE._replace(failed="", path='/a\n"{ä', address="1.2.3.4\r\n")])
+    (record,) = caplog.records
+    assert record.getMessage().isascii()
+    assert record.getMessage().isprintable()
+    assert json.loads(record.getMessage()) == {
+        "kind": "failed-sign-in",
+        "time": "2026-11-22T18:40:01.123456Z",
+        "address": "1.2.3.4\r\n",
+        "username": None,
+        "method": "GET",
+        "path": '/a\n"{ä',
+    }
 
 
 def test_an_application_that_fails_is_a_500() -> None:
@@ -447,8 +503,12 @@ def test_processes_are_added_up_those_that_have_ended_too(tmp_path: Path) -> Non
     second = SharedTraffic(tmp_path)
     second([EXCHANGE])
     third = SharedTraffic(tmp_path)
+    third([EXCHANGE._replace(failed="", status="401")])
     for each in (first, second, third):
-        ((key, answers),) = each.total().answers.items()
+        total = each.total()
+        assert total.failed_sign_ins == 1
+        del total.answers["simple-project", "GET", "401"]
+        ((key, answers),) = total.answers.items()
         assert (key, answers.number, answers.size) == (("simple-project", "GET", "200"), 3, 3 * 1234)
         assert answers.seconds == pytest.approx(3 * EXCHANGE.seconds)
         assert sum(answers.within) == answers.within[0] == 3
@@ -508,6 +568,17 @@ def test_all_workers_log_and_count_together(tmp_path: Path) -> None:
         assert server.stop() == 0
         assert server.output().count(password) == 3  # in the lines to paste of the first start
     assert list(tmp_path.glob("data/.traffic-*")) == []
+
+
+def test_events_are_lines_of_json_on_standard_error(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", "--no-access-log", home=tmp_path / "home") as server:
+        assert server.upload(make_wheel(tmp_path)).status_code == 200
+        assert replace(server, password="hunter2").fetch("/simple/").status_code == 401
+        assert server.stop() == 0
+        lines = [json.loads(line) for line in server.output().splitlines() if '"kind": ' in line]
+        told = [(line["kind"], line.get("who"), line.get("action"), line.get("username")) for line in lines]
+        assert told == [("audit", "admin", "upload", None), ("failed-sign-in", None, None, "admin")]
+        assert "hunter2" not in server.output()
 
 
 def test_the_log_can_be_turned_off(tmp_path: Path) -> None:

@@ -16,9 +16,8 @@ from werkzeug.test import TestResponse
 from elasticpypi.model import parse_decisions
 from elasticpypi.names import NormalizedName
 from elasticpypi.web import routes
-from elasticpypi.web.pages import Pages
 from tests.dists import make_sdist, make_wheel
-from tests.site import Site
+from tests.site import Site, routes_of
 
 pytestmark = pytest.mark.both_worlds
 ACME = NormalizedName("acme")
@@ -78,7 +77,7 @@ def test_the_description_is_valid() -> None:
 
 
 def test_every_route_is_described_and_nothing_else(site: Site) -> None:
-    app = routes.route(site.index, Pages(site.index))
+    app = routes_of(site.index)
     assert sorted(described_operations()) == sorted(routed_operations(app))
 
 

@@ -17,10 +17,9 @@ from elasticpypi.web.app import create_app
 from elasticpypi.web.auth import BasicAuth
 from elasticpypi.web.pages import Pages
 from elasticpypi.web.rendered import RenderedPages
-from elasticpypi.web.routes import route
 from tests.dists import make_wheel
 from tests.running import RunningServer, serving
-from tests.site import JSON, USERS, Site
+from tests.site import JSON, USERS, Site, routes_of
 
 pytestmark = pytest.mark.both_worlds
 
@@ -84,7 +83,7 @@ def test_everything_else_is_handed_on(acme: Site, path: str, user: str, method: 
 
 
 def test_flask_gives_the_same_answers(acme: Site) -> None:
-    alone = Client(BasicAuth(route(acme.index, Pages(acme.index)), Authenticator(USERS)))
+    alone = Client(BasicAuth(routes_of(acme.index), Authenticator(USERS)))
     both = Client(create_app(acme.index, Authenticator(USERS)))
     paths = ("/simple/", "/simple/acme/", "/simple/bolt/", "/simple/nothing/", "/simple/ACME/")
     accepts = (JSON, HTML, "text/html", "*/*", "image/png")

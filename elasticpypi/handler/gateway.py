@@ -13,7 +13,7 @@ import serverless_wsgi  # type: ignore[import-untyped]
 from elasticpypi.auth import Authenticator
 from elasticpypi.config import Settings
 from elasticpypi.errors import InvalidRequestError
-from elasticpypi.handler.logs import Lines
+from elasticpypi.handler.logs import FailedSignIn, Lines
 from elasticpypi.index import Index
 from elasticpypi.web.app import create_app
 from elasticpypi.web.carried import TEXT_TYPES
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # "Lambda quotas": 6 MB for the whole answer. Our headers have less than two kilobytes; a signed URL is the longest.
 LARGEST_ANSWER = 6 * 2**20 - 16 * 1024
+COUNTED_DOWNLOAD_ONE_IN = 10  # and the answer to that one waits for a write
 _BROKEN = "something went wrong; the log of the index says what\n"
 _log = logging.getLogger(__name__)
 
@@ -47,12 +48,15 @@ class GatewayHandler:
         """`finish_later`, `largest_answer` and `at_once` are as for `create_app`."""
         app = create_app(
             index,
-            Authenticator(settings.all_users),
+            Authenticator(settings.all_users, tokens=index.tokens),
             url=settings.url,
+            title=settings.title,
             finish_later=finish_later,
             largest_answer=largest_answer,
             at_once=at_once,
         )
+        index.downloads.sample(COUNTED_DOWNLOAD_ONE_IN)
+        self._downloads = index.downloads
         self._app = _find_mount(app, "" if settings.url is None else urlsplit(settings.url).path.rstrip("/"))
         self._lines = lines
 
@@ -69,6 +73,7 @@ class GatewayHandler:
             return answer
         finally:
             observer.flush()  # between two requests nothing runs here
+            self._downloads.flush()
 
     def _write(self, request_id: str | None, exchanges: Sequence[Exchange]) -> None:
         for exchange in exchanges:
@@ -80,6 +85,7 @@ class GatewayHandler:
                 seconds=exchange.seconds,
                 principal=None if exchange.principal is None else exchange.principal.name,
                 request_id=request_id,
+                failed=None if exchange.failed is None else FailedSignIn(exchange.address, exchange.failed),
             )
 
 

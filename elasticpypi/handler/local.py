@@ -18,4 +18,7 @@ if _settings.bucket is None:
         "there is no bucket to serve: name 'bucket' and 'table' in elasticpypi/config.json, or serve a directory with "
         "`make serve`"
     )
-app = create_app(open_index(_settings, data=Path()), Authenticator(_settings.all_users))
+_index = open_index(_settings, data=Path())
+app = create_app(
+    _index, Authenticator(_settings.all_users, tokens=_index.tokens), url=_settings.url, title=_settings.title
+)

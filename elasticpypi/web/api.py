@@ -13,12 +13,12 @@ from elasticpypi.config import Permission
 from elasticpypi.errors import InvalidRequestError
 from elasticpypi.index import Index
 from elasticpypi.model import Status
-from elasticpypi.names import NormalizedName, normalize_name
-from elasticpypi.web.present import current_principal, read_json_object
+from elasticpypi.names import normalize_name
+from elasticpypi.web.present import current_principal, permitted_project, read_json_object, read_number
 
 VERSION = "1.0"
 _MOST_PROJECTS = 1000  # in an answer
-_LONGEST_REASON = 2000  # characters
+LONGEST_REASON = 2000  # characters
 
 
 def program_interface(index: Index) -> Blueprint:
@@ -32,7 +32,9 @@ def program_interface(index: Index) -> Blueprint:
 
     @api.get("/openapi.json")
     def openapi() -> Response:
-        return Response(description, mimetype="application/json")
+        response = Response(description, mimetype="application/json")
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
     @api.get("/projects")
     def projects() -> Response:
@@ -40,43 +42,41 @@ def program_interface(index: Index) -> Blueprint:
 
     @api.get("/projects/<name>")
     def project(name: str) -> Response:
-        return _answer(index.describe(_permitted(name, Permission.READ), in_quarantine=_is_admin(name)))
+        return _answer(index.describe(permitted_project(name, Permission.READ), in_quarantine=_is_admin(name)))
 
     @api.put("/projects/<name>/status")
     def set_status(name: str) -> Response:
-        normalized = _permitted(name, Permission.ADMIN)
+        normalized = permitted_project(name, Permission.ADMIN)
         status, reason = _read_status()
-        index.set_status(normalized, status, reason)
+        index.set_status(normalized, status, reason, by=current_principal().actor)
         return _answer({"project": normalized, "status": status, "status-reason": reason})
 
     @api.put("/projects/<name>/yanked/<target>")
     def yank(name: str, target: str) -> Response:
-        normalized = _permitted(name, Permission.ADMIN)
+        normalized = permitted_project(name, Permission.ADMIN)
         reason = _read_reason(read_json_object(), "reason") or ""
-        return _answer({"project": normalized, "filenames": index.yank(normalized, target, reason)})
+        filenames = index.yank(normalized, target, reason, by=current_principal().actor)
+        return _answer({"project": normalized, "filenames": filenames})
 
     @api.delete("/projects/<name>/yanked/<target>")
     def unyank(name: str, target: str) -> Response:
-        normalized = _permitted(name, Permission.ADMIN)
-        return _answer({"project": normalized, "filenames": index.unyank(normalized, target)})
+        normalized = permitted_project(name, Permission.ADMIN)
+        filenames = index.unyank(normalized, target, by=current_principal().actor)
+        return _answer({"project": normalized, "filenames": filenames})
 
     @api.delete("/projects/<name>/files")
     def delete_all(name: str) -> Response:
-        normalized = _permitted(name, Permission.ADMIN)
-        return _answer({"project": normalized, "filenames": index.delete(normalized)})
+        normalized = permitted_project(name, Permission.ADMIN)
+        filenames = index.delete(normalized, by=current_principal().actor)
+        return _answer({"project": normalized, "filenames": filenames})
 
     @api.delete("/projects/<name>/files/<target>")
     def delete(name: str, target: str) -> Response:
-        normalized = _permitted(name, Permission.ADMIN)
-        return _answer({"project": normalized, "filenames": index.delete(normalized, target)})
+        normalized = permitted_project(name, Permission.ADMIN)
+        filenames = index.delete(normalized, target, by=current_principal().actor)
+        return _answer({"project": normalized, "filenames": filenames})
 
     return api
-
-
-def _permitted(name: str, permission: Permission) -> NormalizedName:
-    normalized = normalize_name(name)
-    current_principal().require(permission, normalized)
-    return normalized
 
 
 def _is_admin(name: str) -> bool:
@@ -88,7 +88,7 @@ def _list_projects(index: Index) -> dict[str, object]:
     principal = current_principal()
     principal.require(Permission.READ)
     after = request.args.get("after", "")
-    limit = _read_limit()
+    limit = read_number("limit", _MOST_PROJECTS, most=_MOST_PROJECTS)
     seen = (
         project
         for project in index.root().projects
@@ -97,13 +97,6 @@ def _list_projects(index: Index) -> dict[str, object]:
     found = list(itertools.islice(seen, limit + 1))
     listed = [{"name": project.name, "serial": project.serial} for project in found[:limit]]
     return {"projects": listed, "next": listed[-1]["name"] if len(found) > limit else None}
-
-
-def _read_limit() -> int:
-    text = request.args.get("limit", str(_MOST_PROJECTS))
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= _MOST_PROJECTS):
-        raise InvalidRequestError(f"'limit' is {text[:20]!r}, not a number from 1 to {_MOST_PROJECTS}")
-    return int(text)
 
 
 def _read_status() -> tuple[Status, str | None]:
@@ -116,8 +109,8 @@ def _read_status() -> tuple[Status, str | None]:
 
 def _read_reason(document: dict[str, Any], key: str) -> str | None:
     reason = document.get(key)
-    if not isinstance(reason, str | None) or len(reason or "") > _LONGEST_REASON:
-        raise InvalidRequestError(f"{key!r} is not a string of at most {_LONGEST_REASON} characters")
+    if not isinstance(reason, str | None) or len(reason or "") > LONGEST_REASON:
+        raise InvalidRequestError(f"{key!r} is not a string of at most {LONGEST_REASON} characters")
     return reason
 
 

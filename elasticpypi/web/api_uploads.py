@@ -63,7 +63,8 @@ class _Upload:
         return hashlib.sha256(f"{self.principal.name}\0{self.id}".encode()).hexdigest()
 
     def finish_request(self) -> FinishRequest:
-        return FinishRequest(self.token, self.parsed.filename, self.size, self.sha256, self.principal.name)
+        who = self.principal.actor
+        return FinishRequest(self.token, self.parsed.filename, self.size, self.sha256, who.name, who.credential)
 
     def describe(self, **more: object) -> dict[str, object]:
         return {"filename": self.parsed.filename, "project": self.parsed.project, "size": self.size, **more}
@@ -139,7 +140,7 @@ def _finish(index: Index, upload: _Upload, finish_later: FinishLater | None) -> 
             if incoming.size != upload.size:
                 return _wrong_offset(upload, incoming.size)
             if finish_later is None or upload.size <= _AT_ONCE_BYTES[upload.parsed.kind]:
-                return _added(upload, index.add_resumed(incoming, claim))
+                return _added(upload, index.add_resumed(incoming, claim, by=upload.principal.actor))
     except NotFoundError:
         if not index.has(upload.parsed, upload.sha256):
             raise

@@ -15,6 +15,7 @@ from elasticpypi.web.mount import WITHOUT_SLASH
 from elasticpypi.web.observe import Observer
 from elasticpypi.web.pages import Pages
 from elasticpypi.web.rendered import RenderedPages
+from elasticpypi.web.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,6 +29,7 @@ def create_app(
     authenticator: Authenticator,
     *,
     url: str | None = None,
+    title: str | None = None,
     observer: Observer | None = None,
     metrics: Blueprint | None = None,
     finish_later: Callable[[Mapping[str, Any]], None] | None = None,
@@ -36,27 +38,30 @@ def create_app(
 ) -> WSGIApplication:
     """Return the application. It works wherever it is mounted: no URL in it is absolute, but for the legacy JSON API.
 
-    `url` is where clients find it, should that differ from what they ask (behind a proxy). `observer` sees every
-    request; `metrics` are routes that show numbers (web.metrics), apart because what they need is not everywhere.
+    `url` is where clients find it, should that differ from what they ask (behind a proxy). `title` is what the
+    pages for people bear. `observer` sees every request; `metrics` are routes that show numbers (web.metrics), apart
+    because what they need is not everywhere.
     `finish_later` hands what takes longer than a request may to whoever calls `Index.finish_upload` with it; without
     it, everything is done within the request. `largest_answer` is how many bytes a gateway carries of an answer's body
     (see `web.carried`); a page that has more is redirected to, with absolute URLs in it. Unless `at_once`, the routes
     are made when the first request needs them: pages do not, and Flask is a third of what a start takes.
     """
     pages = Pages(index, url=url, largest_answer=largest_answer)
-    routes = _Routes(partial(_route, index, pages, url=url, metrics=metrics, finish_later=finish_later))
+    sessions = Sessions(authenticator, index.session_secret, url=url)
+    options = {"url": url, "title": title, "metrics": metrics, "finish_later": finish_later}
+    routes = _Routes(partial(_route, index, pages, authenticator, sessions, largest_answer=largest_answer, **options))
     if at_once:
         routes.get()
-    served = _with_path(ReadToTheEnd(BasicAuth(RenderedPages(routes, pages), authenticator)))
+    served = _with_path(ReadToTheEnd(BasicAuth(RenderedPages(routes, pages), authenticator, sessions)))
     if largest_answer is not None:
         served = CarriedAnswers(served, largest_answer)
     return served if observer is None else observer.wrap(served)
 
 
-def _route(index: Index, pages: Pages, **options: Any) -> Flask:
+def _route(*parts: Any, **options: Any) -> Flask:
     from elasticpypi.web.routes import route  # and with it Flask
 
-    return route(index, pages, **options)
+    return route(*parts, **options)
 
 
 class _Routes:

@@ -1,40 +1,109 @@
-"""Basic authentication (RFC 7617) around the whole application, as WSGI middleware: nothing inside can forget it."""
+"""Who may come in, as WSGI middleware around the whole application: nothing inside can forget it.
+
+Programs send a password or a token by basic authentication (RFC 7617), browsers the cookie of a session. Who has
+neither is told so: a browser by way of the form where people sign in, everybody else by a 401.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-from elasticpypi.auth import Authenticator
-from elasticpypi.errors import UnavailableError
+from werkzeug.wrappers import Response
+
+from elasticpypi.auth import Authenticator, Principal
+from elasticpypi.errors import TooManyAttemptsError, UnavailableError
 from elasticpypi.web.errors import answer_error, refusal
+from elasticpypi.web.mount import up_to_mount
+from elasticpypi.web.sessions import COOKIE, Sessions
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 PRINCIPAL = "elasticpypi.principal"  # where the environ says who asks
-_OPEN_PATHS = frozenset({"/health"})
+SESSION = "elasticpypi.session"  # where it says by which session, if by one
+FAILED = "elasticpypi.failed"  # where it says that credentials were wrong: the username, "" if that may not be told
+OPEN_PATHS = frozenset(
+    {
+        "/health",
+        "/login",
+        "/assets/site.css",
+        "/assets/site.js",
+        "/assets/upload.js",
+        "/_/oidc/audience",
+        "/_/oidc/mint-token",
+    }
+)
 _CHALLENGE = 'Basic realm="elasticpypi", charset="UTF-8"'
 _REFUSAL = "This index needs a username and a password; give them in the URL, or in a netrc file."
-_WRONG = "The username or the password is wrong."
+_WRONG = "The username or the password is wrong, or the token has been revoked or has expired."
+_ENDED = "You are not signed in any more: sign in again."
 
 
 class BasicAuth:
     """Lets those requests through that bear good credentials, and those for the few open paths."""
 
-    def __init__(self, app: WSGIApplication, authenticator: Authenticator) -> None:
+    def __init__(self, app: WSGIApplication, authenticator: Authenticator, sessions: Sessions | None = None) -> None:
+        """Without `sessions` there are none, and a browser is told what everybody else is."""
         self._app = app
         self._authenticator = authenticator
+        self._sessions = sessions
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
-            principal = self._authenticator.authenticate(environ.get("HTTP_AUTHORIZATION"))
-        except UnavailableError as error:  # outside of Flask, where nobody else would answer it
+            principal = self._identify(environ)
+        except (UnavailableError, TooManyAttemptsError) as error:  # outside of Flask, where nobody else answers it
             return answer_error(error, environ["PATH_INFO"])(environ, start_response)
-        if principal is None and environ.get("PATH_INFO") not in _OPEN_PATHS:
-            text = _REFUSAL if "HTTP_AUTHORIZATION" not in environ else _WRONG
-            response = refusal(environ["PATH_INFO"], 401, text, code="unauthorized")
-            response.headers["WWW-Authenticate"] = _CHALLENGE
-            return response(environ, start_response)
+        if principal is None and environ.get("PATH_INFO") not in OPEN_PATHS:
+            return self._refuse(environ)(environ, start_response)
         environ[PRINCIPAL] = principal
         return self._app(environ, start_response)
+
+    def _identify(self, environ: WSGIEnvironment) -> Principal | None:
+        authorization = environ.get("HTTP_AUTHORIZATION")
+        if authorization is not None:
+            return self._authenticator.authenticate(authorization, environ.get("REMOTE_ADDR", ""))
+        if self._sessions is None or COOKIE not in environ.get("HTTP_COOKIE", ""):
+            return None
+        session = self._sessions.find(environ)
+        environ[SESSION] = session
+        return None if session is None else session.principal
+
+    def _refuse(self, environ: WSGIEnvironment) -> Response:
+        path = environ["PATH_INFO"]
+        if "HTTP_AUTHORIZATION" in environ:
+            environ[FAILED] = self._authenticator.tellable_username(environ["HTTP_AUTHORIZATION"])
+            return _challenge(refusal(path, 401, _WRONG, code="unauthorized"))
+        if self._sessions is not None and _is_page_for_a_person(environ):
+            return _to_sign_in(environ)
+        if _is_script_of_a_page(environ):  # a challenge would open a window of the browser's own
+            return refusal(path, 401, _ENDED, code="unauthorized")
+        return _challenge(refusal(path, 401, _REFUSAL, code="unauthorized"))
+
+
+def is_browser(environ: WSGIEnvironment) -> bool:
+    """Whether a person looks at the answer: browsers alone say that they take XHTML, or that they go to a page."""
+    return "application/xhtml+xml" in environ.get("HTTP_ACCEPT", "") or environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
+
+
+def _is_page_for_a_person(environ: WSGIEnvironment) -> bool:
+    return environ["REQUEST_METHOD"] in ("GET", "HEAD") and is_browser(environ)
+
+
+def _is_script_of_a_page(environ: WSGIEnvironment) -> bool:
+    return "HTTP_X_CSRF_TOKEN" in environ or "HTTP_SEC_FETCH_SITE" in environ or SESSION in environ
+
+
+def _challenge(response: Response) -> Response:
+    response.headers["WWW-Authenticate"] = _CHALLENGE
+    return response
+
+
+def _to_sign_in(environ: WSGIEnvironment) -> Response:
+    """Send a browser to the form, and from there back; by a relative URL, which holds under any prefix."""
+    query = environ.get("QUERY_STRING", "")
+    path = environ["PATH_INFO"].encode("latin-1").decode(errors="replace")
+    back = quote(path.removeprefix("/"), safe="/") + (f"?{query}" if query else "")
+    where = up_to_mount(environ) + "login" + (f"?next={quote(back, safe='/')}" if back else "")
+    return Response(status=302, headers={"Location": where, "Cache-Control": "no-store", "Vary": "Accept, Cookie"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 
 from werkzeug.exceptions import HTTPException
@@ -15,6 +16,7 @@ from elasticpypi.errors import (
     DecisionsError,
     ElasticpypiError,
     ForbiddenError,
+    IdTokenError,
     InvalidFilenameError,
     InvalidNameError,
     InvalidRequestError,
@@ -23,6 +25,7 @@ from elasticpypi.errors import (
     QueueError,
     StorageError,
     StorageFullError,
+    TooManyAttemptsError,
     UnavailableError,
 )
 
@@ -36,6 +39,8 @@ _STATUS: dict[type[ElasticpypiError], int] = {
     InvalidNameError: 404,
     AlreadyExistsError: 409,
     DecisionsError: 409,
+    IdTokenError: 422,
+    TooManyAttemptsError: 429,
     StorageFullError: 507,
     UnavailableError: 503,
 }
@@ -58,6 +63,8 @@ def answer_error(error: ElasticpypiError, path: str) -> Response:
     response = refusal(path, status, text, code=_code(type(error).__name__))
     if isinstance(error, UnavailableError):
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if isinstance(error, TooManyAttemptsError):
+        response.headers["Retry-After"] = str(math.ceil(error.wait_seconds))
     return response
 
 

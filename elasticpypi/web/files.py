@@ -37,7 +37,11 @@ def file_downloads(index: Index) -> Blueprint:
         filename = unquote(filename)  # simple-repository-server quotes our URLs once more; no filename has a "%"
         if filename.endswith(_METADATA_SUFFIX):
             return _core_metadata(index, index.find_file(normalized, filename.removesuffix(_METADATA_SUFFIX)))
-        return _file(index, index.find_file(normalized, filename), turns)
+        found = index.find_file(normalized, filename)
+        response = _file(index, found, turns)
+        if index.downloads.is_on and _is_download(response):
+            index.downloads.note(normalized, filename)
+        return response
 
     return files
 
@@ -97,6 +101,17 @@ def _asks_for_one_range() -> bool:
     if match is None or match[0] == "bytes=-":
         return False
     return not (match[1] and match[2]) or int(match[1]) <= int(match[2])
+
+
+def _is_download(response: Response) -> bool:
+    """Whether a client gets a whole file, or its beginning: what looks into an archive asks for its end."""
+    if request.method != "GET" or response.status_code not in (200, 206, 302):
+        return False
+    return response.status_code == 200 or not _asks_for_one_range() or _begins_at_the_start()
+
+
+def _begins_at_the_start() -> bool:
+    return re.match(r"bytes=0+-", request.headers["Range"]) is not None
 
 
 def _core_metadata(index: Index, found: FoundFile) -> Response:

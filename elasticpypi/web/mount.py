@@ -19,3 +19,15 @@ def root_url(environ: WSGIEnvironment, url: str | None) -> str:
         return f"{url.rstrip('/')}/"
     mount = environ.get("SCRIPT_NAME", "").encode("latin-1").decode(errors="replace").rstrip("/")
     return f"{environ['wsgi.url_scheme']}://{get_host(environ)}{quote(mount)}/"
+
+
+def up_to_mount(environ: WSGIEnvironment) -> str:
+    """Return the relative URL that leads from what a client has asked for to the mount point, with its slash.
+
+    "" where both lie side by side; an absolute one could not know of a prefix that a proxy takes away.
+    """
+    if WITHOUT_SLASH in environ:
+        mount = environ.get("SCRIPT_NAME", "").encode("latin-1").decode(errors="replace").rpartition("/")[2]
+        return f"{quote(mount)}/" if mount else ""
+    path: str = environ["PATH_INFO"]
+    return "../" * (path.count("/") - 1)

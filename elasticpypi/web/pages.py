@@ -111,7 +111,7 @@ class Pages:
         gzipped = accepts_gzip(environ)
         form = _form(content_type)
         revision = self._index.root_revision(form)
-        seen = () if principal.sees_everything else principal.projects
+        seen = principal.scope
         key = ("", content_type, gzipped, seen)
         ready = self._ready.get(key)
         if ready is None or ready.revision != revision:
@@ -195,7 +195,7 @@ def _ready_page(page: Page, scope: str, content_type: str, *, gzipped: bool, lar
         ("Content-Type", _full_type(content_type)),
         ("ETag", f'"{tag}"'),
         ("Cache-Control", "private, max-age=0"),
-        ("Vary", "Accept, Accept-Encoding, Authorization"),
+        ("Vary", "Accept, Accept-Encoding, Authorization, Cookie"),
         ("X-Content-Type-Options", "nosniff"),
     ]
     unchanged = Answer("304 Not Modified", headers, b"")

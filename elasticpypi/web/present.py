@@ -8,8 +8,11 @@ from flask import request
 from werkzeug.exceptions import HTTPException
 
 from elasticpypi.auth import Principal
+from elasticpypi.config import Permission
 from elasticpypi.errors import InvalidRequestError
-from elasticpypi.web.auth import PRINCIPAL
+from elasticpypi.names import NormalizedName, normalize_name
+from elasticpypi.web.auth import PRINCIPAL, SESSION
+from elasticpypi.web.sessions import Session
 
 _JSON_BYTES = 64 * 1024
 
@@ -18,6 +21,36 @@ def current_principal() -> Principal:
     """Return who sends the present request, which is not for an open path."""
     principal: Principal = request.environ[PRINCIPAL]
     return principal
+
+
+def permitted_project(name: str, permission: Permission) -> NormalizedName:
+    """Return the normalised name of a project for which who sends the present request has the permission.
+
+    Raise InvalidNameError, ForbiddenError.
+    """
+    normalized = normalize_name(name)
+    current_principal().require(permission, normalized)
+    return normalized
+
+
+def current_session() -> Session | None:
+    """Return the session by which the present request comes; None where a program sends its credentials."""
+    session: Session | None = request.environ.get(SESSION)
+    return session
+
+
+def csrf_token() -> str:
+    """Return what forms of the present page have to send along; "" where there is no session that could be misused."""
+    session = current_session()
+    return "" if session is None else session.csrf
+
+
+def read_number(name: str, default: int, *, most: int) -> int:
+    """Return a number from 1 on in the query of the present request; InvalidRequestError where it is none."""
+    text = request.args.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
+        raise InvalidRequestError(f"{name!r} is {text[:20]!r}, not a number from 1 to {most}")
+    return int(text)
 
 
 def read_json_object() -> dict[str, Any]:
