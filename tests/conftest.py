@@ -21,6 +21,8 @@ from tests.together import Together
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
+pytest_plugins = ["tests.no_secrets"]
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RunningServer]:

@@ -152,7 +152,7 @@ def test_credentials_come_from_several_places_and_are_never_printed(
 
 def test_wrong_credentials_end_it_at_once(server: RunningServer, wheel: Path, home: Path) -> None:
     missing = "Error: This index needs a username and a password; give them in the URL, or in a netrc file.\n"
-    wrong = "Error: The username or the password is wrong.\n"
+    wrong = "Error: The username or the password is wrong, or the token has been revoked or has expired.\n"
     for user, sentence in (("", missing), (f"admin:{PASSWORD}@", wrong)):
         answer = run_command("upload", wheel, "--url", server.url.replace("//", f"//{user}"), home=home)
         assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", sentence)
