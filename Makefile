@@ -34,10 +34,11 @@ lint: .venv/installed-tests
 	$(RUN) mypy
 	.venv/bin/lint-imports
 
-# Against nginx and other people's indexes; says what it leaves out where nginx or wrk is not there. Then the static site
-# against dumb-pypi, and the AWS shape: cold starts and costs.
+# Against nginx and other people's indexes; says what it leaves out where nginx or wrk is not there. Then what tokens and
+# pages cost, the static site against dumb-pypi, and the AWS shape: cold starts and costs.
 bench: .venv/installed-tests .peers/installed .venv/system-packages
 	$(RUN) bench.peers
+	$(RUN) bench.people
 	$(RUN) bench.static_site
 	$(RUN) bench.aws
 

@@ -16,6 +16,7 @@ import pytest
 
 _FORMS = {
     "a token": r"epypi_[0-9A-Za-z]{38}",
+    "an ID token": r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{20,}",
     "a session": r"\belasticpypi=[0-9A-Za-z_.%-]{40,}",
     "a signed URL": r"(?:X-Amz-(?:Signature|Security-Token)|[?&]Signature)(?:=|%3D)[^\s&\"']{20,}",
 }

@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 
 import requests
 from click.testing import CliRunner, Result
-from flask import Flask
+from flask import Blueprint, Flask
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import Client, TestResponse
 
@@ -306,10 +306,10 @@ def _open(place: Place, *, overwrite: bool) -> Site:
     return Site(index, Client(create_app(index, Authenticator(USERS, tokens=index.tokens))), place)
 
 
-def routes_of(index: Index) -> Flask:
+def routes_of(index: Index, *, metrics: Blueprint | None = None) -> Flask:
     """Return the routes alone, with nothing before them."""
     authenticator = Authenticator(USERS, tokens=index.tokens)
-    return route(index, Pages(index), authenticator, Sessions(authenticator, index.session_secret))
+    return route(index, Pages(index), authenticator, Sessions(authenticator, index), metrics=metrics)
 
 
 def _with_user(user: str | None, headers: dict[str, str]) -> dict[str, str]:

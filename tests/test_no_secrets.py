@@ -15,6 +15,7 @@ import pytest
 from tests.no_secrets import find_in_logs, find_secrets
 
 TOKEN = "epypi_" + "aB3" * 12 + "xy"
+ID_TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwcyJ9." + "aB3-_" * 10
 COOKIE = "elasticpypi=" + "eyJub25jZSI6.aB-_x" * 4
 SIGNED = "https://files.example.com/acme.whl?X-Amz-Date=2026&X-Amz-Signature=" + "0f" * 32
 
@@ -29,6 +30,7 @@ SIGNED = "https://files.example.com/acme.whl?X-Amz-Date=2026&X-Amz-Signature=" +
         (f'"Location": "{SIGNED}"', ["a signed URL"]),
         (SIGNED.replace("=", "%3D"), ["a signed URL"]),
         (f"{TOKEN} {TOKEN}", ["a token", "a token"]),
+        (f"the job shows {ID_TOKEN}", ["an ID token"]),
         ("epypi_ is how a token begins, the cookie is elasticpypi=…", []),
         ('WWW-Authenticate: Basic realm="elasticpypi", Basic authentication, Basic auth', []),
         ("token 0123456789abcdef by alice, elasticpypi=0.1.0", []),

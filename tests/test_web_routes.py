@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from flask import Blueprint
 from werkzeug.test import Client, TestResponse
 
 from elasticpypi.audit import Audit
@@ -29,6 +30,8 @@ from elasticpypi.model import Actor
 from elasticpypi.names import NormalizedName
 from elasticpypi.tokens import Tokens
 from elasticpypi.web.app import create_app
+from elasticpypi.web.metrics import SharedTraffic, metrics_page
+from elasticpypi.web.observe import Observer
 from tests.dists import make_wheel
 from tests.site import USERS, Directory, open_site, routes_of, upload_form
 
@@ -81,6 +84,7 @@ GET     /simple                                   401    301    301    301    30
 GET     /simple/<name>/                           401    200    200    200    403   =     =       -
 GET     /simple/<name>                            401    301    301    301    301   =     =       -
 GET     /packages/<name>/<filename>               401    200    200    200    403   =     =       -
+GET     /packages/<name>/<filename>.metadata      401    200    200    200    403   =     =       -
 GET     /pypi/<name>/json                         401    200    200    200    403   =     =       -
 GET     /pypi/<name>/<version>/json               401    200    200    200    403   =     =       -
 
@@ -94,6 +98,7 @@ GET     /account                                  401    200    200    200    20
 POST    /account/tokens                           401    200    200    200    403   403   =       403
 POST    /account/tokens/<token_id>/revoke         401    403    403    303    403   =     =       403
 
+GET     /metrics                                  401    403    403    200    403   =     =       -
 GET     /api/v1/                                  401    200    200    200    200   =     =       -
 GET     /api/v1/openapi.json                      401    200    200    200    200   =     =       -
 GET     /api/v1/projects                          401    200    200    200    200   =     =       -
@@ -204,7 +209,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
         "publisher_id": publisher.id,
         "upload_id": upload_id(begun),
     }
-    yield Prepared(root / "data", open_client(site.index), headers, values, upload_id(whole))
+    yield Prepared(root / "data", open_client(site.index, root), headers, values, upload_id(whole))
     site.index.close()
 
 
@@ -268,7 +273,7 @@ def make_expired_token(index: Index) -> str:
 
 def begin_session(index: Index, user: str) -> dict[str, str]:
     """Sign in as a browser does; return the cookie, and the CSRF token that stands in the pages."""
-    client = open_client(index)
+    client = Client(create_app(index, Authenticator(USERS, tokens=index.tokens)), use_cookies=False)
     form = {"csrf": "form", "username": user, "password": "secret"}
     answer = client.post("/login", data=form, headers={"Cookie": "elasticpypi-form=form"})
     assert answer.status_code == 303, answer.text
@@ -279,8 +284,13 @@ def begin_session(index: Index, user: str) -> dict[str, str]:
     return {"Cookie": cookie, "X-CSRF-Token": found[1]}
 
 
-def open_client(index: Index) -> Client:
-    return Client(create_app(index, Authenticator(USERS, tokens=index.tokens)), use_cookies=False)
+def open_client(index: Index, counters: Path) -> Client:
+    app = create_app(index, Authenticator(USERS, tokens=index.tokens), metrics=metrics_of(index, counters))
+    return Client(app, use_cookies=False)
+
+
+def metrics_of(index: Index, counters: Path) -> Blueprint:
+    return metrics_page(index, Observer(), SharedTraffic(counters))
 
 
 # What a request sends, where nothing would not do.
@@ -359,7 +369,7 @@ class Asking:
         if self._client is None:
             shutil.copytree(self._prepared.data, self._directory)
             self._index = Directory(self._directory).open(overwrite=False)
-            self._client = open_client(self._index)
+            self._client = open_client(self._index, self._directory)
         return self._client
 
     def close(self) -> None:
@@ -378,10 +388,11 @@ def asking(prepared: Prepared, tmp_path: Path) -> Iterator[Asking]:
 
 def test_every_route_has_a_row_and_every_row_a_route(tmp_path: Path) -> None:
     index = open_site(tmp_path / "data").index
-    rules = routes_of(index).url_map.iter_rules()
+    rules = routes_of(index, metrics=metrics_of(index, tmp_path)).url_map.iter_rules()
     routed = sorted((rule.rule, method) for rule in rules for method in (rule.methods or set()) - {"HEAD", "OPTIONS"})
     index.close()
-    assert sorted((row.rule, row.method) for row in ROWS) == routed
+    # Core metadata lies beside its file, and shares its route.
+    assert sorted((row.rule, row.method) for row in ROWS if not row.rule.endswith(".metadata")) == routed
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)

@@ -47,7 +47,7 @@ def create_app(
     are made when the first request needs them: pages do not, and Flask is a third of what a start takes.
     """
     pages = Pages(index, url=url, largest_answer=largest_answer)
-    sessions = Sessions(authenticator, index.session_secret, url=url)
+    sessions = Sessions(authenticator, index, url=url)
     options = {"url": url, "title": title, "metrics": metrics, "finish_later": finish_later}
     routes = _Routes(partial(_route, index, pages, authenticator, sessions, largest_answer=largest_answer, **options))
     if at_once:

@@ -1,8 +1,8 @@
 """Sessions of browsers: a cookie, signed by us and kept by nobody else, that says who has signed in.
 
-It ends after a week, when its password or token does, and with the secret in the ledger that signs it. Requests that
-change something need more than the cookie, which a browser also sends along with what other sites make it ask: the
-CSRF token, which only our own pages know.
+It ends after a week, with the token it was begun with, when any password of the configuration changes, and with the
+secret in the ledger that signs it. Requests that change something need more than the cookie, which a browser also sends
+along with what other sites make it ask: the CSRF token, which only our own pages know.
 
 Specification: HTTP state management (RFC 6265).
 """
@@ -14,13 +14,14 @@ import hmac
 import secrets
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.http import dump_cookie, parse_cookie
 
 from elasticpypi.auth import Authenticator, Principal
+from elasticpypi.index import Index
+from elasticpypi.web.mount import is_secure
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -43,22 +44,19 @@ class Session:
 class Sessions:
     """Begins sessions, and finds them again; thread-safe."""
 
-    def __init__(self, authenticator: Authenticator, secret: Callable[[], bytes], *, url: str | None = None) -> None:
-        """`secret` returns what all processes of an index sign with; `url` is where browsers find it, if configured."""
+    def __init__(self, authenticator: Authenticator, index: Index, *, url: str | None = None) -> None:
+        """`url` is where browsers find the index, if that is configured."""
         self._authenticator = authenticator
-        self._read_secret = secret
+        self._index = index
         self._url = url
         self._known: tuple[bytes, float] | None = None
         self._reading = threading.Lock()
 
     def begin(self, principal: Principal, environ: WSGIEnvironment) -> str:
         """Return the value of the Set-Cookie header that begins a session of somebody who has just proven who it is."""
-        key = self._key()
-        document = {"nonce": secrets.token_urlsafe(16)}
-        if principal.token is not None:
-            document["token"] = principal.token.id
-        else:
-            document |= {"user": principal.name, "of": self._authenticator.fingerprint(principal.name, key) or ""}
+        key = self._authenticator.session_key(self._index.session_secret())
+        who = {"user": principal.name} if principal.token is None else {"token": principal.token.id}
+        document = {"nonce": secrets.token_urlsafe(16), **who}
         return self._dump(environ, _serializer(key).dumps(document), SESSION_SECONDS)
 
     def end(self, environ: WSGIEnvironment) -> str:
@@ -71,27 +69,27 @@ class Sessions:
         if text is None:
             return None
         key = self._key()
-        document = _load(key, text)
-        principal = None if document is None else self._identify(document, key)
-        if document is None or principal is None:
+        document = None if key is None else _load(key, text)
+        principal = None if document is None else self._identify(document)
+        if key is None or document is None or principal is None:
             return None
         csrf = hmac.digest(key, b"csrf\0" + document["nonce"].encode(), hashlib.sha256).hex()
         return Session(principal, csrf)
 
-    def _identify(self, document: dict[str, str], key: bytes) -> Principal | None:
+    def _identify(self, document: dict[str, str]) -> Principal | None:
         if "token" in document:
             return self._authenticator.find_token(document["token"])
-        username = document["user"]
-        known = self._authenticator.fingerprint(username, key)
-        if known is None or not hmac.compare_digest(known, document["of"]):
-            return None
-        user = self._authenticator.find_user(username)
+        user = self._authenticator.find_user(document["user"])
         return None if user is None else replace(user, credential="session")
 
-    def _key(self) -> bytes:
+    def _key(self) -> bytes | None:
+        """Return what signs; None where nobody has signed in yet. A stranger's cookie has nothing made."""
         with self._reading:
             if self._known is None or time.monotonic() > self._known[1]:
-                self._known = self._read_secret(), time.monotonic() + _SECRET_SECONDS
+                secret = self._index.find_session_secret()
+                if secret is None:
+                    return None
+                self._known = self._authenticator.session_key(secret), time.monotonic() + _SECRET_SECONDS
             return self._known[0]
 
     def _dump(self, environ: WSGIEnvironment, value: str, seconds: int) -> str:
@@ -99,20 +97,11 @@ class Sessions:
             COOKIE,
             value,
             max_age=seconds,
-            path=f"{environ.get('SCRIPT_NAME', '').rstrip('/')}/",
+            path=None,  # a browser takes that of the form itself, whatever prefix a proxy has taken away
             secure=is_secure(environ, self._url),
             httponly=True,
             samesite="Lax",  # Strict would ask whoever follows a link to sign in anew
         )
-
-
-def is_secure(environ: WSGIEnvironment, url: str | None) -> bool:
-    """Whether browsers come by TLS, as far as can be known: cookies that say "Secure" never go another way.
-
-    A client that claims it of itself harms nobody else.
-    """
-    said = environ.get("HTTP_X_FORWARDED_PROTO", "").partition(",")[0].strip()
-    return "https" in (environ["wsgi.url_scheme"], said, (url or "").partition(":")[0])
 
 
 def read_cookie(environ: WSGIEnvironment, name: str) -> str | None:
