@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from ipaddress import ip_address, ip_network
 from typing import TypeVar
 
 from werkzeug.security import check_password_hash, generate_password_hash
@@ -31,13 +32,13 @@ from elasticpypi.passwords import is_hash
 from elasticpypi.tokens import Token, Tokens, is_token
 
 TOKEN_SECONDS = 10.0  # for which an answer about a token holds, in each process
+_TOLD_PATTERNS = 10
 _REMEMBERED = 1024  # headers, of right and of wrong ones each
 _LONGEST_HEADER = 8192  # characters; about what servers accept
 _CHECKS_AT_ONCE = 2  # 32 MB each where the password is a scrypt hash with the default parameters
 _MOST_WAITING = 64  # for a check; a flood of wrong passwords must not hold every thread of the server
 _FREE_ATTEMPTS = 10  # wrong passwords in a row, for a username from an address
 _SECONDS_PER_ATTEMPT = 6.0  # after which there is another one
-_FINGERPRINT_BYTES = 16
 _T = TypeVar("_T")
 
 
@@ -89,8 +90,13 @@ class Principal:
         return self.sees_everything or (_fits(project, self.projects) and _fits(project, self.limits))
 
     def _allowed(self) -> str:
-        allowed = ", ".join(self.projects)
-        return allowed if "*" in self.limits else f"{allowed}, and of these {', '.join(self.limits)}"
+        allowed = _name_some(self.projects)
+        return allowed if "*" in self.limits else f"{allowed}, and of these {_name_some(self.limits)}"
+
+
+def _name_some(patterns: tuple[str, ...]) -> str:
+    left = len(patterns) - _TOLD_PATTERNS
+    return ", ".join(patterns[:_TOLD_PATTERNS]) + (f" and {left} more" if left > 0 else "")
 
 
 def _fits(project: NormalizedName, patterns: tuple[str, ...]) -> bool:
@@ -119,7 +125,7 @@ class _Account:
 
 _NOBODY = _Account(None)
 _Memory = dict[bytes, Principal | None]
-_UNKNOWN: tuple[Principal | None, float] = (None, 0.0)
+_Answers = dict[bytes, tuple[Principal | None, float]]  # who it is, and until when that holds
 
 
 class Authenticator:
@@ -152,8 +158,10 @@ class Authenticator:
         self._decoy = next((account.hashed for account in self._accounts.values() if account.hashed), None)
         self._right: _Memory = {}
         self._wrong: _Memory = {}
-        self._shown: dict[bytes, tuple[Principal | None, float]] = {}  # tokens, and until when the answer holds
-        self._attempts = _Attempts(clock)
+        self._shown: _Answers = {}  # tokens
+        self._gone: _Answers = {}  # what looked like some
+        # Apart from each other, so that invented names displace no failures of those that are somebody's.
+        self._attempts = {True: _Attempts(clock), False: _Attempts(clock)}
         self._writing = threading.Lock()
         self._checking = threading.BoundedSemaphore(_CHECKS_AT_ONCE)
         self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
@@ -179,15 +187,19 @@ class Authenticator:
         checked than should hold a thread each, or a token cannot be looked up, and TooManyAttemptsError where too many
         wrong passwords came from the client's `address`; those that were checked before never wait.
         """
-        if authorization is None or len(authorization) > _LONGEST_HEADER:
+        if authorization is None or len(authorization) > _LONGEST_HEADER or "\0" in authorization:
             return None
         seen = self._digest(authorization)
-        principal = self._right.get(seen) or self._still_known(seen)
-        if principal is not None or seen in self._wrong:
+        principal = self._right.get(seen)
+        if principal is not None:
             return principal
+        answer = self._answer(seen)
+        if answer is not None or seen in self._wrong:
+            return answer and answer[0]
         credentials = list(_read_credentials(authorization))
         if any(username == TOKEN_USERNAME for username, _ in credentials):
-            return self._remember_token(seen, self._find_token([password for _, password in credentials]))
+            began = self._clock()
+            return self._remember_token(seen, self._find_token([password for _, password in credentials]), began)
         with self._in_turn():
             # Clients open several connections at once: what waited here for its twin need not be checked again.
             principal = self._right.get(seen)
@@ -205,15 +217,17 @@ class Authenticator:
         with self._in_turn():
             return self._check_any([(username, password)], address)
 
-    def fingerprint(self, username: str, key: bytes) -> str | None:
-        """Return what a session of a user remembers of the password, so that it ends with that; None: nobody's.
+    def session_key(self, secret: bytes) -> bytes:
+        """Return what signs sessions: made of a secret and of all passwords that are configured.
 
-        The same in all processes with the same configuration and `key`.
+        So whoever knows one of both cannot sign in, and whoever changes a password ends all sessions. The same in all
+        processes with the same configuration and secret.
         """
-        account = self._accounts.get(username)
-        if account is None:
-            return None
-        return hmac.digest(key, self._mask(username, account.configured), "sha256")[:_FINGERPRINT_BYTES].hex()
+        digests = [
+            name.encode() + b"\0" + self._mask(name, account.configured)
+            for name, account in sorted(self._accounts.items())
+        ]
+        return hmac.digest(secret, b"\0".join(digests), "sha256")
 
     def find_user(self, username: str) -> Principal | None:
         """Return a user of the configuration."""
@@ -221,15 +235,15 @@ class Authenticator:
 
     def find_token(self, token_id: str) -> Principal | None:
         """Return whom a token stands for that was shown before; None where it is gone. Raise UnavailableError."""
-        seen = self._digest(f"token\0{token_id}")
-        principal = self._still_known(seen)
-        if principal is not None:
-            return principal
+        seen = self._digest(f"\0token\0{token_id}")
+        answer, began = self._answer(seen), self._clock()
+        if answer is not None:
+            return answer[0]
         try:
             token = None if self._tokens is None else self._tokens.get(token_id)
         except NotFoundError:
-            return None
-        return self._remember_token(seen, self._stand_for(token))
+            token = None
+        return self._remember_token(seen, self._stand_for(token), began)
 
     def tellable_username(self, authorization: str) -> str:
         """Return the username in a header with wrong credentials if it is somebody's: another may be a password."""
@@ -250,15 +264,17 @@ class Authenticator:
         finally:
             self._waiting.release()
 
-    def _still_known(self, seen: bytes) -> Principal | None:
-        principal, until = self._shown.get(seen, _UNKNOWN)
-        return principal if until > self._clock() else None
+    def _answer(self, seen: bytes) -> tuple[Principal | None, float] | None:
+        """Return what was found out of a token, as long as it holds."""
+        answer = self._shown.get(seen) or self._gone.get(seen)
+        return answer if answer is not None and answer[1] > self._clock() else None
 
-    def _remember_token(self, seen: bytes, principal: Principal | None) -> Principal | None:
-        if principal is None:  # for good: a token that is gone does not come back
-            self._keep(self._wrong, seen, None)
-        else:
-            self._keep(self._shown, seen, (principal, self._clock() + TOKEN_SECONDS))
+    def _remember_token(self, seen: bytes, principal: Principal | None, began: float) -> Principal | None:
+        """Remember whom a token stands for that was looked up at a time: from then on, however long that took."""
+        seconds = TOKEN_SECONDS
+        if principal is not None and principal.token is not None and principal.token.expires is not None:
+            seconds = min(seconds, principal.token.expires.timestamp() - time.time())
+        self._keep(self._gone if principal is None else self._shown, seen, (principal, began + seconds))
         return principal
 
     def _keep(self, memory: dict[bytes, _T], seen: bytes, what: _T) -> None:
@@ -296,13 +312,14 @@ class Authenticator:
 
     def _check_any(self, credentials: Iterable[tuple[str, str]], address: str) -> Principal | None:
         for username, password in credentials:
-            attempt = self._digest(f"{username}\0{address}")
-            self._attempts.check(attempt)
+            attempts = self._attempts[username in self._accounts]
+            attempt = self._digest(f"attempt\0{username}\0{_network(address)}")
+            attempts.check(attempt)
             principal = self._check(username, password)
             if principal is not None:
-                self._attempts.forget(attempt)
+                attempts.forget(attempt)
                 return principal
-            self._attempts.count(attempt)
+            attempts.count(attempt)
         return None
 
     def _check(self, username: str, password: str) -> Principal | None:
@@ -354,6 +371,15 @@ class _Attempts:
         """Forget those that were wrong, since one was right."""
         with self._writing:
             self._spent.pop(attempt, None)
+
+
+def _network(address: str) -> str:
+    """Return what an address has in common with all that its owner may choose: of IPv6 the first 64 bits."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:  # none at all, where nobody tells
+        return address
+    return str(parsed) if parsed.version == 4 else str(ip_network((parsed, 64), strict=False))
 
 
 def _is_usable_hash(user: User) -> bool:

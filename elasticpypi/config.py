@@ -19,6 +19,7 @@ from typing import Any
 
 from elasticpypi.errors import ConfigError
 from elasticpypi.index_url import parse_index_url
+from elasticpypi.names import MAX_NAME
 from elasticpypi.passwords import is_hash
 
 VARIABLE_PREFIX = "ELASTICPYPI_"
@@ -522,6 +523,9 @@ def _read_permission(given: _Given) -> Permission:
 _PROJECTS_PATTERN = re.compile(r"(?!-)(?:[a-z0-9*?]|-(?=[^-])|\[!?[a-z0-9-]+\])+")
 
 
+_MOST_PATTERNS = 100
+
+
 def _read_projects(given: _Given) -> tuple[str, ...]:
     try:
         return check_projects(given.value)
@@ -533,8 +537,10 @@ def check_projects(value: object) -> tuple[str, ...]:
     """Return patterns of normalised project names; raise ValueError for anything else."""
     if not isinstance(value, list | tuple) or not value:
         raise ValueError("is not a list of patterns")
+    if len(value) > _MOST_PATTERNS:  # each of them is held against every project that is listed
+        raise ValueError(f"has more than {_MOST_PATTERNS} patterns")
     for pattern in value:
-        if not isinstance(pattern, str) or not _PROJECTS_PATTERN.fullmatch(pattern):
+        if not isinstance(pattern, str) or len(pattern) > MAX_NAME or not _PROJECTS_PATTERN.fullmatch(pattern):
             raise ValueError(
                 f"has {str(pattern)[:100]!r}, which no normalised project name can match (lowercase letters, digits, "
                 "single '-', and '*', '?', '[…]')"

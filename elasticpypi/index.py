@@ -102,6 +102,7 @@ _POLLING_SECONDS = 0.1
 _SETTLING_SECONDS = 10.0  # for files that are being copied into the directory while a backup is written
 _MARKER = "storage-was-made"  # in the data directory
 _SECRET_BYTES = 32
+_SESSION_SECRET = ("secret", "sessions")  # kind and id of the record
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,10 +343,11 @@ class Index:
 
         The names stay those of the bytes they had, and the project's name stays ours. NotFoundError, DecisionsError.
         """
-        filenames, record = self.find_filenames(name, target), self.audit.recorder(by)
+        filenames, record, recorded = self.find_filenames(name, target), self.audit.recorder(by), set[str]()
         for _ in range(_ATTEMPTS):
             try:
-                decisions.delete(self._catalog, self._storage, self.snapshot(name), target, record=record)
+                snapshot = self.snapshot(name)
+                decisions.delete(self._catalog, self._storage, snapshot, target, record=record, recorded=recorded)
             except ConflictError as error:  # replaced since it was indexed: what is to be deleted is looked up anew
                 self.reconcile(error.key)
             except NotFoundError:
@@ -450,13 +452,15 @@ class Index:
 
         return write_backup(self._catalog, self._storage, stream, patience_seconds=_SETTLING_SECONDS)
 
-    def restore(self, stream: BinaryIO) -> RestoreReport:
+    def restore(self, stream: BinaryIO, *, by: Actor = UNKNOWN_ACTOR) -> RestoreReport:
         """Put back what `backup` wrote, while the index is in use; what lies there already stays. BackupError."""
         from elasticpypi.backup.restoring import restore_backup
 
+        trusted = self.publishers.trusted()
         try:
             return restore_backup(self._catalog, self._storage, stream)
         finally:  # a backup that ends too early has brought something, too
+            self.publishers.record_restored(trusted, by=by)
             if not self._catalog.is_complete():
                 self.sync()
 
@@ -501,13 +505,18 @@ class Index:
         return self._storage.free_bytes()
 
     def session_secret(self) -> bytes:
-        """Return what signs the sessions of browsers: chance, the same for all processes of an index.
+        """Return what sessions of browsers are signed with: chance, the same for all processes of an index.
 
         One small read; it is made by the first who asks. ConfigError where there is no place to keep it.
         """
-        while (kept := self._ledger.record("secret", "sessions")) is None:
-            self._ledger.add(Record("secret", "sessions", secrets.token_hex(_SECRET_BYTES)))
-        return bytes.fromhex(kept.text)
+        while (found := self.find_session_secret()) is None:
+            self._ledger.add(Record(*_SESSION_SECRET, secrets.token_hex(_SECRET_BYTES)))
+        return found
+
+    def find_session_secret(self) -> bytes | None:
+        """Return what sessions are signed with; None where it has not been made."""
+        kept = self._ledger.record(*_SESSION_SECRET)
+        return None if kept is None else bytes.fromhex(kept.text)
 
     def is_complete(self) -> bool:
         """Whether the catalog has known the whole storage once."""

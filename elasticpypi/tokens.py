@@ -18,7 +18,7 @@ import secrets
 import string
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -36,7 +36,8 @@ _RANDOM, _CHECK = 32, 6  # characters
 _FORM = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{_RANDOM + _CHECK}}}", re.ASCII)
 _ID_DIGITS = 16  # of the digest
 _LONGEST_NAME = 100  # characters
-_MOST = 10_000  # tokens that are looked through
+_MOST = 100  # of an owner
+_AT_ONCE = 1000  # records that are read
 _HOUR_SECONDS = 3600
 _log = logging.getLogger(__name__)
 
@@ -76,12 +77,14 @@ class Tokens:
     ) -> tuple[Token, str]:
         """Make a token; return what is known of it, and the token itself, which nobody can find out later.
 
-        Raise InvalidRequestError for a name that is none and for a time that has passed.
+        Raise InvalidRequestError for a name that is none, a time that has passed, and where the owner has enough.
         """
         _check_name(name)
+        if owner is not None and len(self.find_all(owner)) >= _MOST:
+            raise InvalidRequestError(f"{owner!r} has {_MOST} tokens already: revoke some that nobody uses")
         now = self._clock()
         if expires is not None and expires.timestamp() <= now:
-            raise InvalidRequestError("a token that has expired already is of no use: give a later time")
+            raise InvalidRequestError("a token that has expired already is of no use: give a later time", field="days")
         secret = _make_secret()
         digest = _digest(secret)
         token = Token(digest[:_ID_DIGITS], name, owner, permission, projects, _second(now), by.name, expires)
@@ -92,8 +95,14 @@ class Tokens:
 
     def find_all(self, owner: str | None = None) -> list[Token]:
         """Return a user's tokens, or (None) all, the oldest first."""
-        found = (_load(record)[0] for record in self._ledger.records(_KIND, limit=_MOST))
+        found = (_load(record)[0] for record in self._records())
         return sorted((token for token in found if owner in (None, token.owner)), key=lambda token: token.created)
+
+    def _records(self) -> Iterator[Record]:
+        before = None
+        while records := self._ledger.records(_KIND, before=before, limit=_AT_ONCE):
+            yield from records
+            before = records[-1].id
 
     def get(self, token_id: str) -> Token:
         """Return what is known of a token; NotFoundError."""
@@ -164,7 +173,7 @@ def _details(token: Token) -> dict[str, str]:
 
 def _check_name(name: str) -> None:
     if not name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
-        raise InvalidRequestError(f"a token needs a name of at most {_LONGEST_NAME} printable characters")
+        raise InvalidRequestError(f"a token needs a name of at most {_LONGEST_NAME} printable characters", field="name")
 
 
 def _make_secret() -> str:

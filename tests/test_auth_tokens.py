@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,10 @@ from elasticpypi.auth import TOKEN_SECONDS, Authenticator, Principal
 from elasticpypi.catalog.ledger import Record
 from elasticpypi.catalog.sqlite import SqliteLedger
 from elasticpypi.config import Permission, User
-from elasticpypi.errors import CatalogError, ConfigError, ForbiddenError
+from elasticpypi.errors import CatalogError, ConfigError, ForbiddenError, TooManyAttemptsError
 from elasticpypi.model import Actor
 from elasticpypi.names import NormalizedName
-from elasticpypi.tokens import Tokens
+from elasticpypi.tokens import Token, Tokens
 
 OPERATOR = Actor("root", "command line")
 BOB = User("bob", "secret", Permission.UPLOAD, ("acme-*",))
@@ -188,8 +189,103 @@ def test_attempts_are_counted_by_user_and_address_and_come_back(gate: Gate) -> N
     assert attempt("secret", "10.0.0.1") == "in"  # known before, so that it is not checked
 
 
+def test_invented_names_make_no_room_for_more_guesses(gate: Gate) -> None:
+    def refusals(count: int) -> int:
+        refused = 0
+        for number in range(count):
+            try:
+                gate.authenticator.sign_in("bob", f"guess{number}", "10.0.0.1")
+            except TooManyAttemptsError:
+                refused += 1
+        return refused
+
+    assert refusals(10) == 0
+    for number in range(2000):
+        gate.authenticator.sign_in(f"user{number}", "x", "10.0.0.1")
+    assert refusals(10) == 10
+
+
+def test_whether_a_name_is_somebodys_does_not_show(gate: Gate) -> None:
+    for name in ("bob", "nobody"):
+        with pytest.raises(TooManyAttemptsError):  # noqa: PT012
+            for number in range(11):
+                gate.authenticator.sign_in(name, f"guess{number}", "10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "together"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("10.0.0.1", "10.0.0.2", False),
+        ("", "", True),
+    ],
+)
+def test_addresses_that_somebody_may_choose_among_count_as_one(
+    gate: Gate, first: str, second: str, together: bool
+) -> None:
+    for number in range(10):
+        gate.authenticator.sign_in("bob", f"guess{number}", first)
+    if together:
+        with pytest.raises(TooManyAttemptsError):
+            gate.authenticator.sign_in("bob", "guess", second)
+    else:
+        assert gate.authenticator.sign_in("bob", "guess", second) is None
+
+
+def test_a_token_that_expires_meanwhile_is_not_remembered_longer(gate: Gate) -> None:
+    expires = datetime.now(UTC) + timedelta(seconds=2)
+    _, secret = gate.tokens.create("CI", by=OPERATOR, permission=Permission.READ, expires=expires)
+    assert gate.show(secret) is not None
+    reads, gate.now = gate.ledger.reads, 2.0
+    gate.show(secret)
+    assert gate.ledger.reads == reads + 1
+
+
+def test_a_slow_look_up_does_not_make_an_answer_hold_longer(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, secret = gate.tokens.create("CI", by=OPERATOR, permission=Permission.READ)
+    find = Tokens.find
+
+    def slow(tokens: Tokens, shown: str) -> Token | None:
+        found = find(tokens, shown)
+        gate.now += 5
+        return found
+
+    monkeypatch.setattr(Tokens, "find", slow)
+    assert gate.show(secret) is not None
+    reads, gate.now = gate.ledger.reads, TOKEN_SECONDS
+    gate.show(secret)
+    assert gate.ledger.reads == reads + 1
+
+
+def test_a_wrong_token_is_looked_up_again_after_a_while(gate: Gate) -> None:
+    """Somebody may have put a copy of the ledger in its place."""
+    made, secret = gate.tokens.create("CI", by=OPERATOR, permission=Permission.READ)
+    record = gate.ledger.record("token", made.id)
+    assert record is not None
+    gate.ledger.remove("token", made.id)
+    assert gate.show(secret) is None
+    gate.ledger.add(record)
+    gate.now = TOKEN_SECONDS
+    assert gate.show(secret) is not None
+
+
+def test_the_id_of_a_token_is_no_credential(gate: Gate) -> None:
+    made, _ = gate.tokens.create("CI", by=OPERATOR, permission=Permission.ADMIN)
+    assert gate.authenticator.find_token(made.id) is not None
+    for header in (made.id, f"token\0{made.id}", f"\0token\0{made.id}"):
+        assert gate.authenticator.authenticate(header) is None
+
+
+def test_a_refusal_names_some_patterns_only() -> None:
+    principal = Principal("a", Permission.READ, tuple(f"p{number}" for number in range(100)))
+    with pytest.raises(ForbiddenError, match=r"p0, p1, .*, p9 and 90 more"):
+        principal.require(Permission.READ, NormalizedName("x"))
+
+
 def test_attempts_are_remembered_in_bounded_room(gate: Gate) -> None:
     for number in range(5000):
         gate.authenticator.sign_in(f"user{number}", "x", "10.0.0.1")
-    attempts = gate.authenticator._attempts  # noqa: SLF001
-    assert len(attempts._spent) <= 1024  # noqa: SLF001
+        gate.authenticator.sign_in("bob", "x", f"10.0.{number // 250}.{number % 250}")
+    for attempts in gate.authenticator._attempts.values():  # noqa: SLF001
+        assert len(attempts._spent) == 1024  # noqa: SLF001

@@ -13,12 +13,12 @@ import pytest
 
 from elasticpypi.audit import Action, Audit
 from elasticpypi.catalog.dynamodb import DynamoDBLedger
-from elasticpypi.catalog.ledger import Ledger
+from elasticpypi.catalog.ledger import Ledger, Record
 from elasticpypi.catalog.sqlite import SqliteLedger
 from elasticpypi.config import Permission
 from elasticpypi.errors import CatalogError, InvalidRequestError, NotFoundError
 from elasticpypi.model import Actor
-from elasticpypi.tokens import Token, Tokens, is_token
+from elasticpypi.tokens import Token, Tokens, describe_token, is_token
 
 ALICE = Actor("alice", "password")
 NOON = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
@@ -216,3 +216,26 @@ def test_what_is_done_to_tokens_is_remembered_without_them(office: Office) -> No
         for name, action in (("bob", Action.REVOKE_TOKEN), ("alice", Action.CREATE_TOKEN))
     ]
     assert secret[6:] not in repr(events)
+
+
+def test_an_owner_has_a_hundred_tokens_at_most(office: Office) -> None:
+    for number in range(100):
+        office.ledger.add(Record("token", f"{number:016}", _text(owner="alice", name=f"{number}")))
+    with pytest.raises(InvalidRequestError, match="'alice' has 100 tokens already: revoke some"):
+        office.tokens.create("one more", by=ALICE, permission=Permission.READ, owner="alice")
+    office.tokens.create("of another", by=ALICE, permission=Permission.READ, owner="bob")
+    office.tokens.create("of nobody", by=ALICE, permission=Permission.READ)
+
+
+def test_however_many_there_are_all_are_found(tmp_path: Path) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    tokens = Tokens(ledger, Audit(ledger))
+    for number in range(2001):
+        ledger.add(Record("token", f"{number:016}", _text(owner="alice", name=f"{number}")))
+    assert sorted(int(token.name) for token in tokens.find_all("alice")) == list(range(2001))
+    ledger.close()
+
+
+def _text(**fields: str) -> str:
+    token = Token("0" * 16, "", None, Permission.READ, ("*",), NOON, "alice")
+    return json.dumps(describe_token(token) | {"sha256": "0" * 64} | fields)

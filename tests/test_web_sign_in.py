@@ -13,7 +13,7 @@ from elasticpypi.config import Permission, User
 from elasticpypi.index import Index
 from elasticpypi.model import Actor
 from elasticpypi.web.app import create_app
-from elasticpypi.web.sessions import SESSION_SECONDS
+from elasticpypi.web.sessions import SESSION_SECONDS, _serializer
 from tests.dists import make_wheel
 from tests.signing_in import BROWSER, Visitor, read_forms
 from tests.site import USERS, Site
@@ -114,6 +114,9 @@ def test_a_script_of_a_page_is_refused_without_a_challenge(site: Site) -> None:
         ("a\r\nSet-Cookie: x=y", "./"),
         ("../other/", "./"),
         ("project/../../x", "./"),
+        ("%2e%2e/other/", "./"),
+        ("%2f%2fevil.example/", "./"),
+        ("%5cevil.example/", "./"),
         ("http://[", "./"),
         ("x" * 3000, "./"),
     ],
@@ -175,25 +178,41 @@ def test_the_cookie_is_kept_from_scripts_other_sites_and_the_clear(
         environ_overrides=environ,
     )
     found = attributes(signed.headers["Set-Cookie"])
-    expected = {"HttpOnly": True, "Max-Age": str(SESSION_SECONDS), "Path": "/", "SameSite": "Lax"}
+    expected = {"HttpOnly": True, "Max-Age": str(SESSION_SECONDS), "SameSite": "Lax"}  # no Path: see below
     assert found == expected | ({"Secure": True} if secure else {}) | {"Expires": found["Expires"]}
 
 
-def test_the_cookie_goes_to_the_mount_alone(site: Site) -> None:
-    visitor = Visitor(site.client, SCRIPT_NAME="/dev")
-    cookie = visitor.get("/login").headers["Set-Cookie"]
-    assert attributes(cookie)["Path"] == "/dev/"
+def test_the_cookies_go_to_the_mount_alone(site: Site) -> None:
+    """Without a Path it is that of the form as the browser has it, prefix and all (RFC 6265, 5.1.4)."""
+    visitor = Visitor(site.client)
+    cookies = [visitor.get("/login").headers["Set-Cookie"], visitor.sign_in("admin").headers["Set-Cookie"]]
+    assert ["Path" in attributes(cookie) for cookie in cookies] == [False, False]
 
 
-def test_a_session_ends_with_the_password(site: Site) -> None:
-    visitor = Visitor(client_of(site.index, User("alice", "first")))
+def test_a_session_ends_with_any_password_of_the_configuration(site: Site) -> None:
+    """What signs it is made of them, so that whoever reads the ledger can make none."""
+    alice, bob = User("alice", "first"), User("bob", "secret")
+    visitor = Visitor(client_of(site.index, alice, bob))
     visitor.sign_in("alice", "first")
     sent = with_cookie(cookie_of(visitor))
     answers = [
-        client_of(site.index, user).get("/account", headers=sent).status_code
-        for user in (User("alice", "first"), User("alice", "second"), User("bob", "first"))
+        client_of(site.index, *users).get("/account", headers=sent).status_code
+        for users in ((alice, bob), (bob, alice), (User("alice", "second"), bob), (alice, User("bob", "x")), (alice,))
     ]
-    assert answers == [200, 302, 302]
+    assert answers == [200, 200, 302, 302, 302]
+
+
+def test_the_ledger_alone_signs_nobody_in(site: Site) -> None:
+    made, _ = site.index.tokens.create("CI", by=ALICE, permission=Permission.ADMIN)
+    secret = site.index.session_secret()
+    for document in ({"nonce": "x", "token": made.id}, {"nonce": "x", "user": "admin"}):
+        forged = str(_serializer(secret).dumps(document))
+        assert client_of(site.index).get("/account", headers=with_cookie(forged)).status_code == 302
+
+
+def test_a_strangers_cookie_has_nothing_made(site: Site) -> None:
+    assert client_of(site.index).get("/account", headers=with_cookie("x")).status_code == 302
+    assert site.index.find_session_secret() is None
 
 
 @pytest.mark.parametrize("change", ["", "x", "{value}x", "x{value}", "{half}", "e30.x.y", "x" * 5000])
@@ -280,6 +299,36 @@ def test_pages_of_other_sites_change_nothing_with_typed_credentials(site: Site, 
         headers={"Sec-Fetch-Site": of},
     )
     assert (answer.status_code, "another site" in answer.text) == (403, True)
+
+
+@pytest.mark.parametrize(
+    ("origin", "url", "status"),
+    [
+        ("http://localhost", None, 400),
+        ("https://pypi.example.org", "https://pypi.example.org/dev/", 400),
+        ("https://pypi.example.org", None, 403),
+        ("https://evil.example", "https://pypi.example.org/", 403),
+        ("null", None, 403),
+        (None, None, 400),
+    ],
+)
+def test_where_browsers_say_less_the_origin_has_to_be_ours(
+    site: Site, origin: str | None, url: str | None, status: int
+) -> None:
+    """By plain HTTP they send no Sec-Fetch-Site."""
+    client = client_of(site.index, url=url)
+    headers = {} if origin is None else {"Origin": origin}
+    assert client.post("/legacy/", auth=("admin", "secret"), headers=headers).status_code == status
+
+
+def test_the_body_of_a_program_stays_as_it_is(site: Site, tmp_path: Path) -> None:
+    """curl calls everything a form, and looking for the token in it would take it away."""
+    site.drop(make_wheel(tmp_path, "acme", "1.0"))
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    refused = site.client.put(
+        "/api/v1/projects/acme/yanked/1.0", auth=("admin", "secret"), data='{"reason": "x"}', headers=form
+    )
+    assert (refused.status_code, "application/json" in refused.text) == (400, True)
 
 
 def test_guessing_is_slowed_down(site: Site) -> None:

@@ -56,6 +56,8 @@ def test_a_user_makes_a_token_that_a_program_uses(site: Site, tmp_path: Path) ->
         ("admin", {"projects": []}, 400, "'projects' is not a list"),
         ("admin", {"projects": "acme"}, 400, "'projects' is not a list"),
         ("admin", {"projects": ["Acme"]}, 400, "'Acme'"),
+        ("admin", {"projects": ["acme"] * 101}, 400, "'projects' has more than 100 patterns"),
+        ("admin", {"projects": ["a" * 241]}, 400, "'projects' has 'aaa"),
         ("admin", {"days": 0}, 400, "'days'"),
         ("admin", {"days": True}, 400, "'days'"),
         ("admin", {"days": "30"}, 400, "'days'"),

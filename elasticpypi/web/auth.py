@@ -14,6 +14,7 @@ from werkzeug.wrappers import Response
 
 from elasticpypi.auth import Authenticator, Principal
 from elasticpypi.errors import TooManyAttemptsError, UnavailableError
+from elasticpypi.presenting import INDEX_ASSETS
 from elasticpypi.web.errors import answer_error, refusal
 from elasticpypi.web.mount import up_to_mount
 from elasticpypi.web.sessions import COOKIE, Sessions
@@ -25,15 +26,7 @@ PRINCIPAL = "elasticpypi.principal"  # where the environ says who asks
 SESSION = "elasticpypi.session"  # where it says by which session, if by one
 FAILED = "elasticpypi.failed"  # where it says that credentials were wrong: the username, "" if that may not be told
 OPEN_PATHS = frozenset(
-    {
-        "/health",
-        "/login",
-        "/assets/site.css",
-        "/assets/site.js",
-        "/assets/upload.js",
-        "/_/oidc/audience",
-        "/_/oidc/mint-token",
-    }
+    {"/health", "/login", "/_/oidc/audience", "/_/oidc/mint-token", *(f"/assets/{name}" for name in INDEX_ASSETS)}
 )
 _CHALLENGE = 'Basic realm="elasticpypi", charset="UTF-8"'
 _REFUSAL = "This index needs a username and a password; give them in the URL, or in a netrc file."
@@ -54,6 +47,8 @@ class BasicAuth:
         try:
             principal = self._identify(environ)
         except (UnavailableError, TooManyAttemptsError) as error:  # outside of Flask, where nobody else answers it
+            if isinstance(error, TooManyAttemptsError):
+                environ[FAILED] = self._authenticator.tellable_username(environ["HTTP_AUTHORIZATION"])
             return answer_error(error, environ["PATH_INFO"])(environ, start_response)
         if principal is None and environ.get("PATH_INFO") not in OPEN_PATHS:
             return self._refuse(environ)(environ, start_response)
@@ -75,7 +70,7 @@ class BasicAuth:
         if "HTTP_AUTHORIZATION" in environ:
             environ[FAILED] = self._authenticator.tellable_username(environ["HTTP_AUTHORIZATION"])
             return _challenge(refusal(path, 401, _WRONG, code="unauthorized"))
-        if self._sessions is not None and _is_page_for_a_person(environ):
+        if self._sessions is not None and is_browser(environ):
             return _to_sign_in(environ)
         if _is_script_of_a_page(environ):  # a challenge would open a window of the browser's own
             return refusal(path, 401, _ENDED, code="unauthorized")
@@ -83,12 +78,10 @@ class BasicAuth:
 
 
 def is_browser(environ: WSGIEnvironment) -> bool:
-    """Whether a person looks at the answer: browsers alone say that they take XHTML, or that they go to a page."""
+    """Whether a person asks for a page: browsers alone say that they take XHTML, or that they go to a page."""
+    if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+        return False
     return "application/xhtml+xml" in environ.get("HTTP_ACCEPT", "") or environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
-
-
-def _is_page_for_a_person(environ: WSGIEnvironment) -> bool:
-    return environ["REQUEST_METHOD"] in ("GET", "HEAD") and is_browser(environ)
 
 
 def _is_script_of_a_page(environ: WSGIEnvironment) -> bool:

@@ -2,12 +2,14 @@
 
 A browser sends a session's cookie along with whatever any page makes it ask, and credentials that somebody typed into
 its own window likewise. The first needs the CSRF token besides; the second is told apart by what browsers say of
-themselves (Fetch Metadata Request Headers, `Sec-Fetch-Site`), which programs do not.
+themselves and programs do not: `Sec-Fetch-Site` (Fetch Metadata Request Headers), and by plain HTTP at least `Origin`
+(RFC 6454).
 """
 
 from __future__ import annotations
 
 import hmac
+from urllib.parse import urlsplit
 
 from flask import request
 
@@ -20,19 +22,30 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _SAME = frozenset({"same-origin", "none"})
 _FORM = "application/x-www-form-urlencoded"
 _FORM_BYTES = 64 * 1024
+_OTHER_SITE = "this request was made by the page of another site, which may change nothing here"
 
 
-def check_origin(*, by_themselves: frozenset[str]) -> None:
+def check_origin(url: str | None, *, by_themselves: frozenset[str]) -> None:
     """Raise ForbiddenError where the present request changes something and does not come from a page of ours.
 
-    The routes called `by_themselves` look for the token where only they can read it.
+    The routes called `by_themselves` look for the token where only they can read it. `url` is where clients find the
+    index, if that is configured.
     """
     if request.method in _SAFE:
         return
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in _SAME:
-        raise ForbiddenError("this request was made by the page of another site, which may change nothing here")
-    if request.endpoint not in by_themselves:
+        raise ForbiddenError(_OTHER_SITE)
+    if current_session() is None:
+        _check_host(url)  # and nothing of the body: it may be anything
+    elif request.endpoint not in by_themselves:
         check_token(_given_token())
+
+
+def _check_host(url: str | None) -> None:
+    origin = request.headers.get("Origin")
+    ours = {request.host} if url is None else {request.host, urlsplit(url).netloc}
+    if origin is not None and urlsplit(origin).netloc not in ours:
+        raise ForbiddenError(_OTHER_SITE)
 
 
 def check_token(given: str) -> None:

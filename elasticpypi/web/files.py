@@ -15,7 +15,8 @@ from elasticpypi.config import Permission
 from elasticpypi.errors import UnavailableError
 from elasticpypi.index import FoundFile, Index, LocalFile, SignedURL
 from elasticpypi.names import normalize_name
-from elasticpypi.web.present import current_principal
+from elasticpypi.web.people import show_errors_in_browsers
+from elasticpypi.web.present import current_principal, current_session
 from elasticpypi.web.simple import redirect_within
 
 _CHUNK_BYTES = 64 * 1024  # the server keeps a few of them for each reader that stalls
@@ -26,6 +27,7 @@ _METADATA_SUFFIX = ".metadata"
 def file_downloads(index: Index) -> Blueprint:
     """Return the routes of files and their core metadata."""
     files = Blueprint("files", __name__)
+    show_errors_in_browsers(files)
     turns = threading.BoundedSemaphore(DOWNLOADS)
 
     @files.get("/packages/<name>/<filename>")
@@ -126,8 +128,8 @@ def _core_metadata(index: Index, found: FoundFile) -> Response:
 def _make_cacheable(response: Response, sha256: str, index: Index) -> None:
     """Name the bytes by their digest, and let clients keep them, for good where a filename never changes its bytes."""
     response.set_etag(sha256)
-    response.headers["Cache-Control"] = (
-        "private, max-age=0" if index.overwrite else "private, max-age=31536000, immutable"
-    )
-    response.headers["Vary"] = "Authorization"
+    # What a browser keeps of a session would stay there after it has ended.
+    is_kept = not index.overwrite and current_session() is None
+    response.headers["Cache-Control"] = "private, max-age=31536000, immutable" if is_kept else "private, max-age=0"
+    response.headers["Vary"] = "Authorization, Cookie"
     response.headers["X-Content-Type-Options"] = "nosniff"

@@ -37,7 +37,7 @@ def _answer(index: Index, name: str, version: str | None, url: str | None) -> Re
     response = Response(body, mimetype="application/json")
     response.headers[_SERIAL] = str(revision)
     response.headers["Cache-Control"] = "private, max-age=0"
-    response.headers["Vary"] = "Authorization"
+    response.headers["Vary"] = "Authorization, Cookie"
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.set_etag(hashlib.sha256(body).hexdigest())
     response.make_conditional(request)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from flask import Blueprint, Response, request
 from werkzeug.http import dump_cookie
@@ -18,9 +18,9 @@ from elasticpypi.errors import ForbiddenError, TooManyAttemptsError, Unavailable
 from elasticpypi.web.auth import FAILED, SESSION
 from elasticpypi.web.csrf import FIELD
 from elasticpypi.web.errors import answer_error
-from elasticpypi.web.mount import up_to_mount
-from elasticpypi.web.people import render_page, show_errors
-from elasticpypi.web.sessions import Sessions, is_secure, read_cookie
+from elasticpypi.web.mount import is_secure, up_to_mount
+from elasticpypi.web.people import as_sentence, render_page, show_errors
+from elasticpypi.web.sessions import Sessions, read_cookie
 
 # Which check by themselves where a request comes from: before somebody has signed in, there is no session.
 ENDPOINTS = frozenset({"sign_in.sign_in"})
@@ -53,8 +53,10 @@ def sign_in_pages(authenticator: Authenticator, sessions: Sessions, url: str | N
         try:
             principal = authenticator.sign_in(username, password, request.environ.get("REMOTE_ADDR", ""))
         except (TooManyAttemptsError, UnavailableError) as error:
+            if isinstance(error, TooManyAttemptsError):
+                request.environ[FAILED] = username if authenticator.is_known(username) else ""
             answer = answer_error(error, request.path)
-            page = _form(url, given.get("next", ""), status=answer.status_code, problem=_sentence(str(error)))
+            page = _form(url, given.get("next", ""), status=answer.status_code, problem=as_sentence(str(error)))
             page.headers["Retry-After"] = answer.headers["Retry-After"]
             return page
         if principal is None:
@@ -85,7 +87,7 @@ def _form(url: str | None, following: str, *, status: int = 200, problem: str = 
     page.headers["Set-Cookie"] = dump_cookie(
         _COOKIE,
         secret,
-        path=f"{request.script_root}/",
+        path=None,  # as for a session
         secure=is_secure(request.environ, url),
         httponly=True,
         samesite="Lax",
@@ -99,8 +101,9 @@ def _next(given: str) -> str:
         parts = urlsplit(given)
     except ValueError:
         return ""
-    leads_elsewhere = parts.scheme or parts.netloc or given.startswith(("/", "\\")) or "\\" in parts.path
-    if leads_elsewhere or not given.isprintable() or len(given) > _LONGEST_NEXT or ".." in parts.path.split("/"):
+    path = unquote(parts.path)  # as browsers read it, for whom "%2e" is a dot, too
+    leads_elsewhere = parts.scheme or parts.netloc or path.startswith(("/", "\\")) or "\\" in path
+    if leads_elsewhere or not given.isprintable() or len(given) > _LONGEST_NEXT or ".." in path.split("/"):
         return ""
     return given
 
@@ -109,7 +112,3 @@ def _redirect(following: str) -> Response:
     # "./" keeps what follows from being read as a scheme or a host.
     location = f"{up_to_mount(request.environ)}./{following}"
     return Response(status=303, headers={"Location": location, "Cache-Control": "no-store"})
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
