@@ -6,7 +6,7 @@ import itertools
 from importlib import resources
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, request
 
 import elasticpypi
 from elasticpypi.config import Permission
@@ -14,7 +14,7 @@ from elasticpypi.errors import InvalidRequestError
 from elasticpypi.index import Index
 from elasticpypi.model import Status
 from elasticpypi.names import normalize_name
-from elasticpypi.web.present import current_principal, permitted_project, read_json_object, read_number
+from elasticpypi.web.present import answer_json, current_principal, permitted_project, read_json_object, read_number
 
 VERSION = "1.0"
 _MOST_PROJECTS = 1000  # in an answer
@@ -28,7 +28,7 @@ def program_interface(index: Index) -> Blueprint:
 
     @api.get("/", strict_slashes=False)  # Werkzeug would redirect, to an absolute URL
     def about() -> Response:
-        return _answer({"api-version": VERSION, "elasticpypi": elasticpypi.__version__})
+        return answer_json({"api-version": VERSION, "elasticpypi": elasticpypi.__version__})
 
     @api.get("/openapi.json")
     def openapi() -> Response:
@@ -38,43 +38,43 @@ def program_interface(index: Index) -> Blueprint:
 
     @api.get("/projects")
     def projects() -> Response:
-        return _answer(_list_projects(index))
+        return answer_json(_list_projects(index))
 
     @api.get("/projects/<name>")
     def project(name: str) -> Response:
-        return _answer(index.describe(permitted_project(name, Permission.READ), in_quarantine=_is_admin(name)))
+        return answer_json(index.describe(permitted_project(name, Permission.READ), in_quarantine=_is_admin(name)))
 
     @api.put("/projects/<name>/status")
     def set_status(name: str) -> Response:
         normalized = permitted_project(name, Permission.ADMIN)
         status, reason = _read_status()
         index.set_status(normalized, status, reason, by=current_principal().actor)
-        return _answer({"project": normalized, "status": status, "status-reason": reason})
+        return answer_json({"project": normalized, "status": status, "status-reason": reason})
 
     @api.put("/projects/<name>/yanked/<target>")
     def yank(name: str, target: str) -> Response:
         normalized = permitted_project(name, Permission.ADMIN)
         reason = _read_reason(read_json_object(), "reason") or ""
         filenames = index.yank(normalized, target, reason, by=current_principal().actor)
-        return _answer({"project": normalized, "filenames": filenames})
+        return answer_json({"project": normalized, "filenames": filenames})
 
     @api.delete("/projects/<name>/yanked/<target>")
     def unyank(name: str, target: str) -> Response:
         normalized = permitted_project(name, Permission.ADMIN)
         filenames = index.unyank(normalized, target, by=current_principal().actor)
-        return _answer({"project": normalized, "filenames": filenames})
+        return answer_json({"project": normalized, "filenames": filenames})
 
     @api.delete("/projects/<name>/files")
     def delete_all(name: str) -> Response:
         normalized = permitted_project(name, Permission.ADMIN)
         filenames = index.delete(normalized, by=current_principal().actor)
-        return _answer({"project": normalized, "filenames": filenames})
+        return answer_json({"project": normalized, "filenames": filenames})
 
     @api.delete("/projects/<name>/files/<target>")
     def delete(name: str, target: str) -> Response:
         normalized = permitted_project(name, Permission.ADMIN)
         filenames = index.delete(normalized, target, by=current_principal().actor)
-        return _answer({"project": normalized, "filenames": filenames})
+        return answer_json({"project": normalized, "filenames": filenames})
 
     return api
 
@@ -112,9 +112,3 @@ def _read_reason(document: dict[str, Any], key: str) -> str | None:
     if not isinstance(reason, str | None) or len(reason or "") > LONGEST_REASON:
         raise InvalidRequestError(f"{key!r} is not a string of at most {LONGEST_REASON} characters")
     return reason
-
-
-def _answer(document: dict[str, Any]) -> Response:
-    response = jsonify(document)
-    response.headers["Cache-Control"] = "no-store"
-    return response

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, request
 
 from elasticpypi.auth import Principal
 from elasticpypi.config import Permission
 from elasticpypi.index import Excerpt, Index, Wanted, describe_event
 from elasticpypi.names import normalize_name
-from elasticpypi.web.present import current_principal, read_number
+from elasticpypi.web.present import answer_json, current_principal, read_number
 
 _MOST_EVENTS = 1000  # in an answer
 _EVENTS = 100
@@ -21,9 +21,7 @@ def audit_interface(index: Index) -> Blueprint:
     @api.get("/api/v1/audit")
     def audit() -> Response:
         found = find_events(index, current_principal(), limit=read_number("limit", _EVENTS, most=_MOST_EVENTS))
-        response = jsonify({"events": [describe_event(event) for event in found.events], "next": found.next})
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        return answer_json({"events": [describe_event(event) for event in found.events], "next": found.next})
 
     return api
 

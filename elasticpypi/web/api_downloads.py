@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response
 
 from elasticpypi.config import Permission
 from elasticpypi.index import DOWNLOADS_KEPT_DAYS, Index, describe_downloads
 from elasticpypi.model import Status
 from elasticpypi.names import normalize_name
-from elasticpypi.web.present import current_principal, read_number
+from elasticpypi.web.present import answer_json, current_principal, read_number
 
 _DAYS = 30
 
@@ -27,8 +27,6 @@ def download_counts(index: Index) -> Blueprint:
         is_quarantined = index.snapshot(normalized).decisions.status is Status.QUARANTINED
         if is_quarantined and not principal.may(Permission.ADMIN, normalized):
             found = replace(found, files={})  # which lists no files
-        response = jsonify(describe_downloads(found) | {"counting": index.downloads.is_on})
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        return answer_json(describe_downloads(found) | {"counting": index.downloads.is_on})
 
     return api

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response
 
 from elasticpypi.auth import Principal
 from elasticpypi.config import Permission
 from elasticpypi.errors import ForbiddenError, InvalidRequestError
 from elasticpypi.index import Index, Provider, Publisher, describe_publisher, make_publisher
-from elasticpypi.web.present import current_principal, read_json_object
+from elasticpypi.web.present import answer_json, current_principal, read_json_object
 
 _TEXTS = ("repository", "workflow", "environment", "owner-id", "issuer")
 
@@ -25,7 +25,7 @@ def publisher_interface(index: Index) -> Blueprint:
         _administrator()
         found = index.publishers.registered()
         described = [describe_publisher(publisher) for publisher in found.publishers.values()]
-        return _answer({"audience": found.audience, "publishers": described})
+        return answer_json({"audience": found.audience, "publishers": described})
 
     @api.post("")
     def add() -> Response:
@@ -33,12 +33,12 @@ def publisher_interface(index: Index) -> Blueprint:
         if principal.token is not None:
             raise ForbiddenError("a token can register no publisher, by which it would live on: use a password")
         publisher = index.publishers.add(_read_publisher(read_json_object()), by=principal.actor)
-        return _answer(describe_publisher(publisher), 201)
+        return answer_json(describe_publisher(publisher), 201)
 
     @api.delete("/<publisher_id>")
     def remove(publisher_id: str) -> Response:
         principal = _administrator()
-        return _answer(describe_publisher(index.publishers.remove(publisher_id, by=principal.actor)))
+        return answer_json(describe_publisher(index.publishers.remove(publisher_id, by=principal.actor)))
 
     return api
 
@@ -76,10 +76,3 @@ def _read_text(document: Mapping[str, Any], name: str) -> str | None:
     if not isinstance(value, str | None):
         raise InvalidRequestError(f"{name!r} is not a string")
     return value
-
-
-def _answer(document: dict[str, Any], status: int = 200) -> Response:
-    response = jsonify(document)
-    response.status_code = status
-    response.headers["Cache-Control"] = "no-store"
-    return response

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response
 
 from elasticpypi.index import Index, describe_token
-from elasticpypi.web.present import current_principal, read_json_object
+from elasticpypi.web.present import answer_json, current_principal, read_json_object
 from elasticpypi.web.token_requests import create_token, find_tokens, revoke_token
 
 
@@ -17,22 +15,15 @@ def token_interface(index: Index) -> Blueprint:
 
     @api.get("")
     def tokens() -> Response:
-        return _answer({"tokens": [describe_token(token) for token in find_tokens(index, current_principal())]})
+        return answer_json({"tokens": [describe_token(token) for token in find_tokens(index, current_principal())]})
 
     @api.post("")
     def create() -> Response:
         token, secret = create_token(index, current_principal(), read_json_object())
-        return _answer(describe_token(token) | {"token": secret}, 201)
+        return answer_json(describe_token(token) | {"token": secret}, 201)
 
     @api.delete("/<token_id>")
     def revoke(token_id: str) -> Response:
-        return _answer(describe_token(revoke_token(index, current_principal(), token_id)))
+        return answer_json(describe_token(revoke_token(index, current_principal(), token_id)))
 
     return api
-
-
-def _answer(document: dict[str, Any], status: int = 200) -> Response:
-    response = jsonify(document)
-    response.status_code = status
-    response.headers["Cache-Control"] = "no-store"
-    return response

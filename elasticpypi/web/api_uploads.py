@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from flask import Blueprint, jsonify, request
+from flask import Blueprint, request
 from werkzeug.wrappers import Response
 
 from elasticpypi.auth import Principal
@@ -28,7 +28,7 @@ from elasticpypi.index import Added, FinishRequest, Index, Outcome, Slot, claim_
 from elasticpypi.names import Kind, ParsedFilename, parse_filename
 from elasticpypi.web.errors import answer_kept_error
 from elasticpypi.web.observe import note_added
-from elasticpypi.web.present import current_principal, read_json_object
+from elasticpypi.web.present import answer_json, current_principal, read_json_object
 
 PART_BYTES = 32 * 2**20  # proxies refuse bodies that are too large, and what one keeps to itself is lost when it breaks
 _CHUNK_BYTES = 256 * 1024
@@ -83,7 +83,9 @@ def resumable_uploads(index: Index, finish_later: FinishLater | None = None) -> 
         if finish_later is not None:
             _check_can_be_finished(upload)
         slot = index.begin(upload.token, size=upload.size, sha256=upload.sha256)
-        return _answer(200 if slot.received else 201, upload.describe(received=slot.received, **_where(upload, slot)))
+        return answer_json(
+            upload.describe(received=slot.received, **_where(upload, slot)), 200 if slot.received else 201
+        )
 
     @uploads.get("/api/v1/uploads/<upload_id>")
     def tell(upload_id: str) -> Response:
@@ -91,7 +93,7 @@ def resumable_uploads(index: Index, finish_later: FinishLater | None = None) -> 
         outcome = None if finish_later is None else index.find_outcome(upload.token)
         if outcome is not None:
             return _answer_outcome(upload, outcome)
-        return _answer(200, upload.describe(received=_received(index, upload)))
+        return answer_json(upload.describe(received=_received(index, upload)))
 
     @uploads.patch("/api/v1/uploads/<upload_id>")
     def append(upload_id: str) -> Response:
@@ -130,7 +132,7 @@ def _append(index: Index, upload: _Upload) -> Response:
             end += incoming.write(chunk)
     if end == upload.size and request.stream.read(1):
         raise InvalidUploadError(f"there are more bytes than the {upload.size} that were announced")
-    return _answer(200, upload.describe(received=end))
+    return answer_json(upload.describe(received=end))
 
 
 def _finish(index: Index, upload: _Upload, finish_later: FinishLater | None) -> Response:
@@ -206,7 +208,7 @@ def _offset() -> int:
 
 def _wrong_offset(upload: _Upload, received: int) -> Response:
     message = f"{received} of {upload.size} bytes are here: go on with the next one"
-    return _answer(409, {"status": 409, "error": "wrong-offset", "message": message, "received": received})
+    return answer_json({"status": 409, "error": "wrong-offset", "message": message, "received": received}, 409)
 
 
 def _answer_outcome(upload: _Upload, outcome: Outcome) -> Response:
@@ -215,7 +217,7 @@ def _answer_outcome(upload: _Upload, outcome: Outcome) -> Response:
         return _added(upload, outcome.added)
     if outcome.error is not None:
         return answer_kept_error(outcome.error, outcome.message or "", request.path)
-    response = _answer(202, upload.describe(status="finishing"))
+    response = answer_json(upload.describe(status="finishing"), 202)
     response.headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
     return response
 
@@ -223,11 +225,4 @@ def _answer_outcome(upload: _Upload, outcome: Outcome) -> Response:
 def _added(upload: _Upload, added: Added) -> Response:
     note_added(request.environ, added)
     document = upload.describe(status=added.name.lower(), version=str(upload.parsed.version))
-    return _answer(201 if added is Added.CREATED else 200, document)
-
-
-def _answer(status: int, document: dict[str, object]) -> Response:
-    response = jsonify(document)
-    response.status_code = status
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return answer_json(document, 201 if added is Added.CREATED else 200)

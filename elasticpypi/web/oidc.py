@@ -6,15 +6,15 @@ Nobody signs in for it: what is shown proves itself. Clients look for these path
 from __future__ import annotations
 
 import json
-from typing import Any
 
-from flask import Blueprint, jsonify, request
+from flask import Blueprint, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from elasticpypi.errors import ElasticpypiError, IdTokenError, NotFoundError
 from elasticpypi.index import Index
 from elasticpypi.web.errors import answer_error
+from elasticpypi.web.present import answer_json
 
 ENDPOINTS = frozenset({"oidc.mint_token"})  # which takes no notice of who is signed in
 _BODY_BYTES = 64 * 1024
@@ -26,11 +26,11 @@ def trusted_publishing(index: Index) -> Blueprint:
 
     @oidc.get("/audience")
     def audience() -> Response:
-        return _answer({"audience": index.publishers.audience()})
+        return answer_json({"audience": index.publishers.audience()})
 
     @oidc.post("/mint-token")
     def mint_token() -> Response:
-        return _answer({"success": True, "token": index.publishers.mint(_read_token())})
+        return answer_json({"success": True, "token": index.publishers.mint(_read_token())})
 
     oidc.register_error_handler(ElasticpypiError, _answer_error)
     return oidc
@@ -52,12 +52,6 @@ def _read_token() -> str:
 def _unreadable() -> IdTokenError:
     expected = f'the body is not {{"token": "…"}} in at most {_BODY_BYTES} bytes'
     return IdTokenError(expected, code="invalid-payload")
-
-
-def _answer(document: dict[str, Any]) -> Response:
-    response = jsonify(document)
-    response.headers["Cache-Control"] = "no-store"
-    return response
 
 
 def _answer_error(error: ElasticpypiError) -> Response:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from flask import request
+from flask import Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from elasticpypi.auth import Principal
@@ -51,6 +52,14 @@ def read_number(name: str, default: int, *, most: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
         raise InvalidRequestError(f"{name!r} is {text[:20]!r}, not a number from 1 to {most}")
     return int(text)
+
+
+def answer_json(document: Mapping[str, Any], status: int = 200) -> Response:
+    """Return a document for programs, which nobody keeps: it is of now, and for who has asked."""
+    response = jsonify(document)
+    response.status_code = status
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 def read_json_object() -> dict[str, Any]:
