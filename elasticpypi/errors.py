@@ -188,6 +188,10 @@ class SourceError(ElasticpypiError):
 class InvalidRequestError(ElasticpypiError):
     """A program has asked for something in a way that nobody understands; the message says what is expected."""
 
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field  # the one of which the value is wrong; None: that is not known
+
 
 class EventFailedError(ElasticpypiError):
     """An event has asked for something that could not be done now; the message says why."""
@@ -199,6 +203,17 @@ class InterruptedDownloadError(SourceError):
 
 class InvalidUploadError(ElasticpypiError):
     """An upload is broken or disagrees with itself; the message says in what."""
+
+
+class NoFileError(InvalidUploadError):
+    """A form has no file with the name of a wheel, sdist or egg."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(field)
+        self.field = field
+
+    def __str__(self) -> str:
+        return f"the form has no file called {self.field!r} with the name of a wheel, sdist or egg"
 
 
 class UploadRefusedError(ElasticpypiError):

@@ -19,6 +19,9 @@ ASSETS: Mapping[str, str] = {"site.css": "text/css; charset=utf-8", "site.js": "
 # What the pages of an index have there besides.
 INDEX_ASSETS: Mapping[str, str] = {**ASSETS, "upload.js": "text/javascript; charset=utf-8"}
 
+# The page that loads it loads no other.
+_BUNDLES: Mapping[str, tuple[str, ...]] = {"upload.js": ("site.js", "upload.js")}
+
 _FOLDER = Path(__file__).parent / "templates" / "site"
 _SCHEMES = ("http", "https")
 _MOST_LINKS = 50  # to what a project says is its own
@@ -28,7 +31,7 @@ _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 @cache
 def read_asset(name: str) -> bytes:
     """Return one of `INDEX_ASSETS` as it is sent."""
-    return _FOLDER.joinpath(name).read_bytes()
+    return b"\n".join(_FOLDER.joinpath(part).read_bytes() for part in _BUNDLES.get(name, (name,)))
 
 
 def describe_size(size: int | None) -> str:

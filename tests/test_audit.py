@@ -31,6 +31,7 @@ from elasticpypi.publishers import Provider, make_publisher
 from elasticpypi.web.app import create_app
 from tests.dists import make_sdist, make_wheel
 from tests.issuers import Issuer, issuing
+from tests.looking import look
 from tests.signing_in import Visitor, read_forms
 from tests.site import USERS, Site, open_site, routes_of, upload_form
 from tests.test_web_api import check_described
@@ -591,7 +592,7 @@ def test_the_page_shows_events_and_leads_to_earlier_ones(told_site: Site, monkey
     while path:
         page = visitor.get(path)
         assert page.status_code == 200
-        shown += re.findall("<td>(acme-.)</td>", page.text)
+        shown += re.findall('<td data-label="Target">(acme-.)</td>', page.text)
         assert "bolt-" not in page.text
         _, _, rest = page.text.partition('<a href="audit?project=ACME&amp;')
         query, _, _ = rest.partition('"')
@@ -600,12 +601,23 @@ def test_the_page_shows_events_and_leads_to_earlier_ones(told_site: Site, monkey
     assert "There is nothing of this project." in visitor.get("/audit?project=nut").text
 
 
+def test_the_page_says_that_a_name_is_none_and_keeps_it(told_site: Site) -> None:
+    page = told_site.get("/audit?project=Nope!")
+    shown = look(page.text)
+    assert (page.status_code, page.mimetype) == (400, "text/html")
+    assert "'Nope!' is not a project name: use ASCII letters" in shown.text
+    (field,) = shown.find("input", id="project")
+    assert (field["value"], field["aria-invalid"], field["aria-describedby"]) == ("Nope!", "true", "project-problem")
+    assert shown.find("p", id="project-problem") != []
+    assert (shown.find("table"), "There is nothing" in shown.text) == ([], False)
+
+
 def test_what_people_have_written_stays_text(site: Site) -> None:
     hostile = "<script>alert(1)</script>\"'&\x1b[31m\x00"
     who = Actor(hostile, "password")
     site.index.audit.record(who, Action.CREATE_TOKEN, target=hostile, details={"name": hostile})
     page = site.get("/audit?project=%22%3E%3Cscript%3E")
-    assert (page.status_code, "<script>" in page.text) == (404, False)
+    assert (page.status_code, "<script>" in page.text) == (400, False)
     page = site.get("/audit")
     assert "<script>alert" not in page.text
     assert page.text.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from elasticpypi.config import Permission
 from elasticpypi.names import NormalizedName, normalize_name, parse_filename
 from elasticpypi.presenting import describe_kind
 from elasticpypi.web.app import create_app
+from elasticpypi.web.people import as_sentence
 from elasticpypi.web.searching import MOST_HITS, Found, Names, VisibleNames
 from tests.dists import make_sdist, make_wheel
 from tests.looking import look
@@ -189,7 +191,8 @@ def test_a_project_s_page_shows_its_latest_release(acme: Site) -> None:
         "Author Jane, jane@example.org", "bolt>=1", 'rich; extra == "cli"', "Operating System :: POSIX",
         "pip install --index-url http://localhost/simple/ acme",
         "uv pip install --default-index http://localhost/simple/ acme",
-        "poetry source add ours http://localhost/simple/ && poetry add --source ours acme",
+        "poetry source add --priority explicit ours http://localhost/simple/ && poetry add --source ours acme",
+        "Clients need your username and password, or __token__ and a token of your account.",
         "1 image is left out", "acme-2.0-py3-none-any.whl Wheel, Python 3", "acme-2.0.tar.gz Source",
     ):  # fmt: skip
         assert text in shown.text, text
@@ -216,6 +219,50 @@ def test_a_release_has_a_page_of_its_own(shelf: Site) -> None:
     ]
     odd = look(page(shelf, "/project/acme/1%210.5rc1/"))
     assert "pip install --index-url http://localhost/simple/ 'acme==1!0.5rc1'" in odd.text  # "!" is the shell's
+
+
+@pytest.mark.parametrize(
+    ("yanked", "path", "wanted"),
+    [
+        ({}, "", "acme"),
+        ({}, "2.0/", "acme"),
+        ({}, "1.0/", "acme==1.0"),
+        ({}, "1%210.5rc1/", "'acme==1!0.5rc1'"),
+        ({"acme-2.0.tar.gz": "incomplete"}, "", "acme"),
+        ({"2.0": ""}, "", "acme"),
+        ({"2.0": ""}, "2.0/", "acme==2.0"),
+        ({"2.0": "", "1.0": ""}, "", "'acme==1!0.5rc1'"),  # where only a pre-release is left
+        ({"2.0": "", "1.0": "", "1!0.5rc1": "", "acme-2.0.tar.gz": ""}, "", "'acme==1!0.5rc1'"),
+    ],
+)
+def test_a_release_that_installers_would_not_choose_is_pinned(
+    acme: Site, yanked: Mapping[str, str], path: str, wanted: str
+) -> None:
+    acme.decide("acme", json.dumps({"yanked": yanked}))
+    commands = [line.rpartition(" ")[2] for line in copied(page(acme, f"/project/acme/{path}"))]
+    assert commands == [wanted] * 3
+
+
+def test_a_release_is_pinned_where_all_are_yanked(acme: Site) -> None:
+    acme.decide("bolt", json.dumps({"yanked": {"1.0": ""}}))
+    assert [line.rpartition(" ")[2] for line in copied(page(acme, "/project/bolt/"))] == ["bolt==1.0"] * 3
+
+
+def copied(text: str) -> list[str]:
+    """Return the commands that a page offers."""
+    return [look(code).text for code in re.findall(r'<code id="install-[^>]*>(.*?)</code>', text)]
+
+
+def test_a_script_may_know_better_where_the_index_lies_unless_that_is_configured(shelf: Site) -> None:
+    places = [found["data-simple"] for found in look(page(shelf, "/project/acme/2.0/")).find("code") if found]
+    assert places == ["../../../simple/"] * 3
+    app = create_app(shelf.index, Authenticator(USERS), url="https://pypi.example.org/dev")
+    assert "data-simple" not in Client(app).get("/project/acme/2.0/", auth=("reader", "secret")).text
+
+
+def test_behind_a_proxy_with_tls_the_commands_say_so(shelf: Site) -> None:
+    answer = shelf.get("/project/acme/", x_forwarded_proto="https")
+    assert "pip install --index-url https://localhost/simple/ acme" in copied(answer.text)
 
 
 def test_the_commands_name_the_configured_url(shelf: Site) -> None:
@@ -258,7 +305,7 @@ def test_the_mount_without_its_slash_leads_to_the_list(shelf: Site) -> None:
         ("/project/acme/../", "admin", 404, ""),
         ("/project/-/", "admin", 404, ""),
         ("/nowhere/at/all", "admin", 404, ""),
-        ("/project/bolt/", "guest", 403, "'guest' has no permission 'read' for the project 'bolt'"),
+        ("/project/bolt/", "guest", 403, "for the project 'bolt', only for acme-*, acme."),
         ("/project/bolt/1.0/", "guest", 403, ""),
         ("/project/nowhere/", "guest", 403, ""),
     ],
@@ -270,6 +317,22 @@ def test_errors_are_pages_with_their_status(shelf: Site, path: str, user: str, s
     assert look(text).find("a", class_="home") == [{"class": "home", "href": up}]
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("there is no project 'x'", "There is no project 'x'."),
+        ("acme-1.0.tar.gz: it is corrupt", "acme-1.0.tar.gz: it is corrupt."),
+        ("project.json is not JSON", "project.json is not JSON."),
+        ("'x' is not one of a, b", "'x' is not one of a, b."),
+        ("éa is", "Éa is."),
+        ("The form is old.", "The form is old."),
+        ("really?", "Really?"),
+    ],
+)
+def test_what_programs_are_told_is_a_sentence_for_people(said: str, shown: str) -> None:
+    assert as_sentence(said) == shown
+
+
 def test_programs_are_told_in_a_sentence_what_is_nowhere(shelf: Site) -> None:
     assert shelf.get("/nowhere").content_type == "text/plain; charset=utf-8"
     assert shelf.get("/api/v1/nowhere", accept=BROWSER).content_type == "application/json"
@@ -279,7 +342,7 @@ def test_a_quarantined_project_shows_no_files(acme: Site) -> None:
     acme.decide("acme", json.dumps({"status": "quarantined", "status-reason": "stolen"}))
     text = page(acme, "/project/acme/")
     shown = look(text)
-    assert "This project is quarantined. Its files are withheld for now. stolen" in shown.text
+    assert "This project is quarantined. Its files are withheld for now. Reason: stolen" in shown.text
     assert "There are no files." in shown.text
     assert "packages/" not in text
     assert "Ride" not in text
@@ -290,7 +353,7 @@ def test_a_quarantined_project_shows_no_files(acme: Site) -> None:
 def test_the_status_of_a_project_is_told(acme: Site, status: str) -> None:
     acme.decide("acme", json.dumps({"status": status, "status-reason": "use bolt"}))
     shown = look(page(acme, "/project/acme/"))
-    assert f"This project is {status}. use bolt" in shown.text
+    assert f"This project is {status}. Reason: use bolt" in shown.text
     assert "acme-2.0.tar.gz" in shown.text
 
 
@@ -305,6 +368,7 @@ def test_yanks_are_told_once(acme: Site) -> None:
     acme.decide("acme", json.dumps({"yanked": {"1.0": "explodes", "acme-2.0.tar.gz": "incomplete"}}))
     shown = look(page(acme, "/project/acme/1.0/"))
     assert "This release is yanked" in shown.text
+    assert "by its number. Reason: explodes" in shown.text
     assert shown.text.count("explodes") == 1
     shown = look(page(acme, "/project/acme/"))
     assert "This release is yanked" not in shown.text

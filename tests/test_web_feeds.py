@@ -105,6 +105,15 @@ def test_a_feed_bears_title_and_url_as_configured(site: Site, tmp_path: Path) ->
     assert shown.entries[0].link == "https://x.org/dev/project/acme/1.0/"
 
 
+def test_behind_a_proxy_with_tls_a_feed_says_so(site: Site, tmp_path: Path) -> None:
+    site.drop(make_wheel(tmp_path, "acme", "1.0"))
+    shown = read_feed(site.get("/feed.xml", x_forwarded_proto="https").data)
+    assert (shown.link_to_self, shown.entries[0].link) == (
+        "https://localhost/feed.xml",
+        "https://localhost/project/acme/1.0/",
+    )
+
+
 @dataclass
 class Known:
     """An index that counts what is read of it."""

@@ -184,6 +184,28 @@ def test_files_need_permission_for_their_project(
     assert site.get(f"/packages/bolt/{wheel.name}{suffix}", user=user).status_code == status
 
 
+@pytest.mark.parametrize(
+    ("headers", "mimetype"),
+    [
+        ({}, "text/plain"),
+        ({"accept": "*/*"}, "text/plain"),
+        ({"accept": "text/html,application/xhtml+xml,*/*"}, "text/html"),
+        ({"sec_fetch_mode": "navigate"}, "text/html"),
+    ],
+)
+def test_a_browser_is_shown_a_page_where_there_is_no_file(site: Site, headers: dict[str, str], mimetype: str) -> None:
+    site.decide("acme", "{}")
+    site.drop(make_wheel(None, "acme", "1.0"), "acme/acme-1.0-py3-none-any.whl")
+    answers = [
+        site.get("/packages/acme/acme-2.0.tar.gz", **headers),
+        site.get(WHEEL, user="team", method="GET", range="bytes=9999999-", **headers),
+        site.get("/packages/bolt/bolt-1.0.tar.gz", user="guest", **headers),
+    ]
+    assert [answer.status_code for answer in answers] == [404, 416, 403]
+    assert {answer.mimetype for answer in answers} == {mimetype}
+    assert answers[1].headers["Content-Range"].startswith("bytes */")
+
+
 def test_what_is_wrong_with_the_machine_is_told_to_the_log_alone(
     site: Site, wheel: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -147,20 +147,23 @@ def test_what_was_not_seen_is_not_changed(acme: Site, admin: Visitor, tmp_path: 
 
 
 STATUSES = [
-    (Status.DEPRECATED, "everybody is told that something else should be used"),
-    (Status.ARCHIVED, "it takes no new files"),
-    (Status.QUARANTINED, "its files are not listed, cannot be downloaded by anybody"),
-    (Status.ACTIVE, "listed, downloaded and uploaded as usual"),
+    (Status.DEPRECATED, "Deprecate", "", "everybody is told that something else should be used"),
+    (Status.ARCHIVED, "Archive", "", "it takes no new files"),
+    (Status.QUARANTINED, "Quarantine", "", "its files are not listed, cannot be downloaded by anybody"),
+    (Status.ACTIVE, "Make", " active again", "listed, downloaded and uploaded as usual"),
 ]
 
 
-@pytest.mark.parametrize(("status", "words"), STATUSES)
-def test_a_project_gets_a_status(acme: Site, admin: Visitor, status: Status, words: str) -> None:
-    assert words in texts(admin.get(f"{MANAGE}/status?status={status}"))
+@pytest.mark.parametrize(("status", "verb", "again", "words"), STATUSES)
+def test_a_project_gets_a_status(acme: Site, admin: Visitor, status: Status, verb: str, again: str, words: str) -> None:
+    asked = texts(admin.get(f"{MANAGE}/status?status={status}"))
+    assert ("If you go on, " in asked, words in asked, f"{verb} acme{again}?" in asked) == (True, True, True)
     done = confirm(admin, f"status?status={status}", reason="use bolt")
     assert (done.status_code, done.headers["Location"]) == (303, "../manage?done=status")
     assert (decided(acme).status, decided(acme).status_reason) == (status, "use bolt")
-    assert f"It is {status} : use bolt" in texts(admin.get(MANAGE))
+    assert f"It is {status} . Reason: use bolt" in texts(admin.get(MANAGE))
+    offered = re.findall(r'<option value="([^"]*)"', admin.get(MANAGE).text)
+    assert offered == [other for other in Status if other is not status]
     assert confirm(admin, f"status?status={status}", reason="").status_code == 303
     assert decided(acme).status_reason is None
 

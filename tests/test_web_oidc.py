@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import socket
@@ -283,13 +284,42 @@ def test_the_command_lists_and_removes(site: Site) -> None:
     )
     assert site.run("publisher", "remove", made["id"]).stdout == f"removed: {made['id']}  github:acme/widget\n"
     again = site.run("publisher", "remove", made["id"], "--json")
-    assert (again.exit_code, again.stdout) == (1, "")
+    sentence = f"there is no publisher '{made['id']}' (`elasticpypi publisher list` names them)"
+    assert (again.exit_code, again.stdout, again.stderr) == (1, "", f"Error: {sentence}\n")
     assert site.run("publisher", "list").stdout == ""
 
 
-def test_the_command_refuses_what_makes_no_sense(site: Site) -> None:
-    done = site.run("publisher", "add", "github", "--repository", "x", "--workflow", "a.yml", "--project", "x")
-    assert (done.exit_code, done.stderr) == (1, "Error: the repository is 'x', and not such as acme/widget\n")
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--repository", "x", "the repository is 'x', and not such as acme/widget."),
+        ("--workflow", "a", "the workflow is 'a', and not such as release.yml, a file in .github/workflows."),
+        ("--environment", " ", "the environment is not a name of at most 255 printable characters; "),
+        ("--owner-id", "acme", "the owner-id is 'acme', and not such as 1234567, a number that never changes."),
+        ("--issuer", "http://x.example", "the issuer 'http://x.example' is not an https URL "),
+        ("--project", "Acme", "'projects' has 'Acme'"),
+    ],
+)
+def test_the_command_names_the_option_that_makes_no_sense(site: Site, option: str, value: str, says: str) -> None:
+    words = {"--repository": "acme/widget", "--workflow": "a.yml", "--project": "x"} | {option: value}
+    done = site.run("publisher", "add", "github", *itertools.chain.from_iterable(words.items()))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"Error: Invalid value for {option}: {says}" in done.stderr
+    assert site.index.publishers.registered().publishers == {}
+
+
+def test_the_command_names_the_configured_address_or_says_that_it_is_a_placeholder(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("publisher", "add", "github", "--repository", "a/b", "--workflow", "a.yml", "--project", "x")
+    said = "https://pypi.example.com/ stands for the address of your index, as nothing has configured its `url`.\n"
+    without = site.run(*words)
+    assert without.stderr.endswith(said)
+    assert "--publish-url https://pypi.example.com/legacy/\n" in without.stdout
+    monkeypatch.setenv("ELASTICPYPI_URL", "https://acme.example/pypi/")
+    configured = site.run(*words)
+    assert "example.com" not in configured.output
+    assert "--publish-url https://acme.example/pypi/legacy/\n" in configured.stdout
 
 
 def documented(workflow: str) -> str:

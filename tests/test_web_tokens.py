@@ -12,6 +12,7 @@ import pytest
 from elasticpypi.config import Permission
 from elasticpypi.model import Actor
 from tests.dists import make_wheel
+from tests.looking import look
 from tests.signing_in import Visitor, read_forms
 from tests.site import Site
 from tests.test_web_api import call
@@ -119,15 +120,34 @@ def test_the_page_says_what_is_wrong_and_keeps_what_was_typed(site: Site) -> Non
     visitor = Visitor(site.client)
     visitor.sign_in("reader")
     form = read_forms(visitor.get("/account").text)["account/tokens"]
-    for fields, status, says in (
-        ({"permission": "upload"}, 403, "this needs &#39;upload&#39;."),
-        ({"projects": "Acme_*"}, 400, "Acme_*"),
-        ({"days": "x"}, 400, "&#39;days&#39;"),
-        ({"permission": ""}, 400, "not one of read, upload, admin."),
+    for fields, status, wrong, says in (
+        ({"permission": "upload"}, 403, None, "but this needs 'upload'."),
+        ({"projects": "Acme_*"}, 400, "projects", "Give at most 100 names of lowercase letters"),
+        ({"days": "x"}, 400, "days", "Choose one of the times."),
+        ({"permission": ""}, 400, "permission", "Choose one of the permissions."),
+        ({"name": " "}, 400, "name", "Say what the token is for, in at most 100 characters."),
     ):
-        answer = visitor.post("/account/tokens", form | {"name": "my CI", "permission": "read"} | fields)
-        assert (answer.status_code, says in answer.text, 'value="my CI"' in answer.text) == (status, True, True)
+        given = form | {"name": "my CI", "permission": "read"} | fields
+        answer = visitor.post("/account/tokens", given)
+        shown = look(answer.text)
+        assert (answer.status_code, says in shown.text) == (status, True), answer.text
+        assert shown.find("input", id="name")[0]["value"] == given["name"]
+        assert len([found for _, found in shown.elements if found.get("role") == "alert"]) == 1
+        invalid = [found for _, found in shown.elements if "aria-invalid" in found]
+        marked = [(found["id"], found["aria-describedby"].split()[0]) for found in invalid]
+        assert marked == ([] if wrong is None else [(wrong, f"{wrong}-problem")])
+        assert wrong is None or shown.find("p", id=f"{wrong}-problem") != []
+    assert shown.find("input", id="projects")[0]["aria-describedby"] == "projects-hint"
     assert site.index.tokens.find_all() == []
+
+
+def test_the_page_says_where_to_use_a_token_unless_a_script_knows_better(site: Site) -> None:
+    visitor = Visitor(site.client, HTTP_X_FORWARDED_PROTO="https")
+    visitor.sign_in("reader")
+    form = read_forms(visitor.get("/account").text)["account/tokens"]
+    shown = look(visitor.post("/account/tokens", form | {"name": "CI", "permission": "read"}).text)
+    assert "https://__token__:TOKEN@localhost/simple/" in shown.text
+    assert [found["data-simple"] for found in shown.find("code") if "data-simple" in found] == ["../simple/"]
 
 
 def test_the_page_revokes(site: Site) -> None:
@@ -169,7 +189,8 @@ def test_a_command_makes_lists_and_revokes(site: Site) -> None:
     assert [token["id"] for token in document["tokens"]] == [found.id]
     assert site.run("token", "revoke", found.id).stdout == f"revoked: {found.id}  CI of acme\n"
     again = site.run("token", "revoke", found.id)
-    assert (again.exit_code, found.id in again.stderr) == (1, True)
+    sentence = f"there is no token '{found.id}', or it has expired (`elasticpypi token list` names them)"
+    assert (again.exit_code, again.stderr) == (1, f"Error: {sentence}\n")
 
 
 def test_a_command_names_what_is_wrong(site: Site) -> None:

@@ -91,7 +91,7 @@ def problem(answer: TestResponse) -> str:
 
 OVERWRITE = "raise the version, or set 'overwrite' in the configuration"
 NO_ARCHIVE = "it is corrupt or of another format than its name says: Not a gzipped file (b'x'); build the file again"
-NO_FILE = "Refused: the form has no file called 'content' with the name of a wheel, sdist or egg."
+NO_FILE = "Choose a file first, with the name of a wheel, a source distribution or an egg."
 
 
 def test_a_refused_file_leaves_the_form_and_the_reason(site: Site, writer: Visitor, wheel: Path) -> None:
@@ -134,9 +134,10 @@ def test_the_page_may_send_to_the_storage_and_to_nobody_else(site: Site, writer:
     assert f"connect-src 'self'{origin};" in policy
 
 
-def test_the_script_is_sent_to_the_upload_page_alone(site: Site, writer: Visitor) -> None:
-    pages = {path: "assets/upload.js?" in writer.get(path).text for path in ("/upload", "/account", "/")}
-    assert pages == {"/upload": True, "/account": False, "/": False}
+def test_a_page_loads_one_script(site: Site, writer: Visitor) -> None:
+    pages = {path: re.findall(r"assets/(\w+\.js)\?", writer.get(path).text) for path in ("/upload", "/account", "/")}
+    assert pages == {"/upload": ["upload.js"], "/account": ["site.js"], "/": ["site.js"]}
+    assert read_asset("upload.js").startswith(read_asset("site.js"))  # what every page does
     script = site.get("/assets/upload.js", user=None)
     assert (script.status_code, script.mimetype, script.data) == (200, "text/javascript", read_asset("upload.js"))
 
@@ -146,6 +147,17 @@ def test_only_behind_a_gateway_the_plain_form_has_a_bound(site: Site, writer: Vi
     behind = Visitor(Client(app))
     behind.sign_in("writer")
     assert ["4.4 MB" in visitor.get("/upload").text for visitor in (writer, behind)] == [False, True]
+
+
+def test_only_where_files_are_never_replaced_the_page_says_so(site: Site) -> None:
+    said = []
+    for overwrite in (False, True):
+        opened = site.reopen(overwrite=overwrite)
+        visitor = Visitor(opened.client)
+        visitor.sign_in("writer")
+        said.append("keeps its name" in visitor.get("/upload").text)
+        opened.index.close()
+    assert said == [True, False]
 
 
 def test_s3_is_told_by_the_index(cloud: Cloud) -> None:
@@ -159,7 +171,10 @@ def test_s3_is_told_by_the_index(cloud: Cloud) -> None:
 HARNESS = """
 const fs = require("fs"), vm = require("vm");
 const [script, ...files] = process.argv.slice(1);
-const context = vm.createContext({ document: { querySelector: () => null } });
+const context = vm.createContext({
+  document: { querySelector: () => null, querySelectorAll: () => [], createElement: () => ({}), addEventListener() {} },
+  navigator: {},
+});
 const Sha256 = vm.runInContext(fs.readFileSync(script, "utf8") + "; Sha256", context);
 const found = files.map((file) => [2 ** 20, 1000, 64, 63].map((step) => {
   const data = fs.readFileSync(file), hash = new Sha256();

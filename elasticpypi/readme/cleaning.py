@@ -1,7 +1,8 @@
 """Rendered HTML, fit for a page of ours: written anew, out of a few elements and attributes, and nothing else.
 
 What a renderer has cleaned already is safe to run; here nothing is left for which a browser asks a server, nothing that
-looks like a part of the page around it, and nothing that keyboards and screen readers cannot use.
+looks like a part of the page around it, and nothing that keyboards and screen readers cannot use. It stays in the
+element that it is put into, whatever a browser makes of its tags.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import re
 from collections.abc import Iterator
 from html import escape
 from html.parser import HTMLParser
+
+import nh3
 
 ID_PREFIX = "readme-"  # no element of a page but of its README has such an id
 
@@ -32,14 +35,50 @@ _BEGINNING = {"table": '<div class="wide" tabindex="0"><table'}  # scrolls besid
 _ENDING = {"table": "</table></div>", "": ""}
 _NOTHING = ""  # is written of a span that says nothing, which code is full of
 _DROPPED = frozenset({"script", "style", "template", "title"})  # with what is in them
+# Reads as a browser does, and writes what came of it; what it leaves out is not written anyway.
+_BROWSER = nh3.Cleaner(
+    tags=_SAME | _HEADINGS | {"a"},
+    attributes={
+        "*": {"class", "id"},
+        "a": {"href", "rel"},
+        "abbr": {"title"},
+        "div": {"tabindex"},
+        "ol": {"start"},
+        "pre": {"tabindex"},
+        "td": {"colspan", "rowspan"},
+        "th": {"colspan", "rowspan"},
+    },
+    link_rel=None,
+    url_schemes={"http", "https", "mailto"},
+)
+_MOST_READINGS = 6  # most HTML takes one or two, the strangest that was found three
+_DEEPEST = 200  # elements within each other; below a page of ours, Chromium flattens what is deeper than 512
+_BLANK_LINES = re.compile(r"(<pre\b[^>]*>)\n+")  # of which each reading takes one away
 
 
 def clean(html: str) -> tuple[str, int]:
-    """Return HTML that is safe to be put into a page, and how many images were left out of it."""
+    """Return HTML that is safe to be put into a div of a page, and how many images were left out of it.
+
+    It raises ValueError for HTML that is nested too deeply, or that a browser reads otherwise each time.
+    """
     writer = _Writer()
     writer.feed(html)
     writer.close()
-    return writer.finish(), writer.images
+    return _settle(writer.finish()), writer.images
+
+
+def _settle(html: str) -> str:
+    """Return HTML that a browser reads as it is written, so that no tag in it ends an element around it.
+
+    A dd ends the dd that it lies in, and the div between them, whose end tag then ends another div. What a parser makes
+    of such elements need not come out again when it is written and read (HTML, "Serializing HTML fragments", warning).
+    """
+    html = _BLANK_LINES.sub(r"\1", html)
+    for _ in range(_MOST_READINGS):
+        written, html = html, _BROWSER.clean(html)
+        if html == written:
+            return html
+    raise ValueError("a browser reads its HTML otherwise each time")
 
 
 class _Writer(HTMLParser):
@@ -96,6 +135,8 @@ class _Writer(HTMLParser):
             written = _NOTHING
         self._pieces.append(f"{_BEGINNING.get(written, f'<{written}')}{said}>" if written else "")
         if written not in _VOID:
+            if len(self._open) == _DEEPEST:
+                raise ValueError(f"more than {_DEEPEST} elements lie within each other")
             self._open.append((read, written, len(self._pieces)))
 
     def _end(self) -> None:

@@ -18,7 +18,7 @@ _MOST_RENDERED = 2 * 2**20  # characters
 def main() -> None:
     """Render what comes in."""
     _bound()
-    rendered = _render(sys.stdin.buffer.read().decode(), sys.argv[1])
+    rendered = render(sys.stdin.buffer.read().decode(), sys.argv[1])
     if rendered is None:
         sys.exit("its markup has errors")
     if len(rendered) > _MOST_RENDERED:
@@ -36,7 +36,8 @@ def _bound() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # it writes no file
 
 
-def _render(text: str, kind: str) -> str | None:
+def render(text: str, kind: str) -> str | None:
+    """Return what a renderer makes of a text, cleaned by it; None where its markup has errors."""
     if kind == "rst":
         from readme_renderer import rst
 

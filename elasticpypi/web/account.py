@@ -9,13 +9,20 @@ from elasticpypi.errors import ElasticpypiError, ForbiddenError, InvalidRequestE
 from elasticpypi.index import Index, Token
 from elasticpypi.web.errors import answer_error
 from elasticpypi.web.mount import root_url
-from elasticpypi.web.people import render_page, show_errors
+from elasticpypi.web.people import as_sentence, render_page, show_errors
 from elasticpypi.web.present import current_principal
 from elasticpypi.web.token_requests import create_token, find_tokens, may_create_tokens, revoke_token
 
 _FORM_BYTES = 16 * 1024
 _DAYS = ("7", "30", "90", "365", "")  # after which a token expires; "": never
 _REVOKED = "revoked"
+# What is said of a field that was filled in wrong, to those who do not know what programs call it.
+_PROBLEMS = {
+    "name": "Say what the token is for, in at most 100 characters.",
+    "permission": "Choose one of the permissions.",
+    "projects": "Give at most 100 names of lowercase letters, digits and single '-'; '*', '?' and '[…]' are patterns.",
+    "days": "Choose one of the times.",
+}
 
 
 def account_pages(index: Index, url: str | None) -> Blueprint:
@@ -23,7 +30,9 @@ def account_pages(index: Index, url: str | None) -> Blueprint:
     pages = Blueprint("account", __name__)
     show_errors(pages)
 
-    def show(*, status: int = 200, problem: str = "", made: Token | None = None, secret: str = "") -> Response:
+    def show(
+        *, status: int = 200, problem: str = "", wrong: str = "", made: Token | None = None, secret: str = ""
+    ) -> Response:
         principal = current_principal()
         return render_page(
             "account.html",
@@ -34,9 +43,11 @@ def account_pages(index: Index, url: str | None) -> Blueprint:
             may_create=may_create_tokens(principal),
             days=_DAYS,
             problem=problem,
+            wrong=wrong,
             made=made,
             secret=secret,
             root=root_url(request.environ, url),
+            has_url=url is not None,
             was_revoked=request.args.get("done") == _REVOKED,
             given=request.form,
         )
@@ -61,9 +72,9 @@ def account_pages(index: Index, url: str | None) -> Blueprint:
         return Response(status=303, headers={"Location": location, "Cache-Control": "no-store"})
 
     def _show_problem(error: ElasticpypiError) -> Response:
-        sentence = str(error)
         status = answer_error(error, request.path).status_code
-        return show(status=status, problem=f"{sentence[:1].upper()}{sentence[1:]}.")
+        wrong = (error.field or "") if isinstance(error, InvalidRequestError) else ""
+        return show(status=status, problem=_PROBLEMS.get(wrong) or as_sentence(str(error)), wrong=wrong)
 
     return pages
 

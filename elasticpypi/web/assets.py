@@ -1,6 +1,8 @@
-"""`/assets/`: the style sheet and the script of the pages for people. Everybody gets them, to sign in with."""
+"""`/assets/`: the style sheet and the scripts of the pages for people. Everybody gets them, to sign in with."""
 
 from __future__ import annotations
+
+from functools import partial
 
 from flask import Blueprint, Response, request
 
@@ -15,18 +17,8 @@ def page_assets() -> Blueprint:
     """Return the routes. Pages ask with the digest, under which the content never changes."""
     blueprint = Blueprint("assets", __name__)
 
-    @blueprint.get("/assets/site.css")
-    def style() -> Response:
-        return _answer("site.css")
-
-    @blueprint.get("/assets/site.js")
-    def script() -> Response:
-        return _answer("site.js")
-
-    @blueprint.get("/assets/upload.js")
-    def upload_script() -> Response:
-        return _answer("upload.js")
-
+    for name in INDEX_ASSETS:
+        blueprint.add_url_rule(f"/assets/{name}", endpoint=name.replace(".", "_"), view_func=partial(_answer, name))
     return blueprint
 
 

@@ -105,7 +105,8 @@ def _show(index: Index, readmes: Readmes, asked_name: str, asked_version: str | 
         root=root_url(request.environ, url),
         every="all" in request.args,
     )
-    return render_page("project.html", may_manage=principal.may(Permission.ADMIN, name), **values)
+    may_manage = principal.may(Permission.ADMIN, name)
+    return render_page("project.html", may_manage=may_manage, has_url=url is not None, **values)
 
 
 def _find_version(name: NormalizedName, releases: Mapping[str, Sequence[legacy_json.Listed]], asked: str) -> str:

@@ -14,7 +14,7 @@ from flask import request
 from werkzeug.formparser import FormDataParser
 from werkzeug.wsgi import get_input_stream
 
-from elasticpypi.errors import InvalidUploadError
+from elasticpypi.errors import InvalidUploadError, NoFileError
 from elasticpypi.index import Incoming, Index
 from elasticpypi.names import parse_key
 
@@ -50,7 +50,7 @@ class Content(io.RawIOBase):
 def receive_form(index: Index, stack: ExitStack) -> tuple[MultiDict[str, str], Content]:
     """Read the present request's form; the file's bytes stay, to be added, until the stack is closed.
 
-    Raise InvalidUploadError where it is no such form, or without a distribution file.
+    Raise InvalidUploadError where it is no such form, NoFileError where it is without a distribution file.
     """
     if request.mimetype != "multipart/form-data":
         raise InvalidUploadError(f"an upload comes as multipart/form-data, not as {request.mimetype or 'nothing'!r}")
@@ -65,7 +65,7 @@ def receive_form(index: Index, stack: ExitStack) -> tuple[MultiDict[str, str], C
         raise InvalidUploadError(f"the form cannot be read: {error}") from error
     content = cast(object, files[CONTENT].stream) if CONTENT in files else None
     if not isinstance(content, Content):
-        raise InvalidUploadError(f"the form has no file called {CONTENT!r} with the name of a wheel, sdist or egg")
+        raise NoFileError(CONTENT)
     return form, content
 
 

@@ -8,7 +8,7 @@ Specifications: yanked files (PEP 592), project status (PEP 792).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from flask import Blueprint, Response, request
@@ -39,7 +39,7 @@ class _Release:
     """A release, and what can be decided about it."""
 
     version: str
-    is_yanked: bool  # as a whole; else its files are, or are not, each for itself
+    yanked: bool | str  # as a whole; else its files are, or are not, each for itself
     files: tuple[ListedFile, ...]
 
 
@@ -79,7 +79,7 @@ def manage_pages(index: Index) -> Blueprint:
     def yank(name: str) -> Response:
         project = permitted_project(name, Permission.ADMIN)
         target = _target()
-        change = _Change("yank", project, target, _named(index.snapshot(project), target))
+        change = _Change("yank", project, target, _filenames(_find(index.snapshot(project), target)))
         actor = current_principal().actor
         return _decide(change, lambda: index.yank(project, target, _reason() or "", by=actor), "yanked")
 
@@ -87,7 +87,8 @@ def manage_pages(index: Index) -> Blueprint:
     def unyank(name: str) -> Response:
         project = permitted_project(name, Permission.ADMIN)
         target = _target()
-        change = _Change("unyank", project, target, _named(index.snapshot(project), target, is_yanked=True))
+        found = [item for item in _find(index.snapshot(project), target) if item.yanked is not False]
+        change = _Change("unyank", project, target, _filenames(found))
         actor = current_principal().actor
         return _decide(change, lambda: index.unyank(project, target, by=actor), "unyanked")
 
@@ -119,7 +120,7 @@ def _show(project: ProjectSnapshot) -> Response:
         section="projects",
         project=project.name,
         decided=project.decisions,
-        statuses=list(Status),
+        statuses=[status for status in Status if status is not project.decisions.status],
         releases=shown,
         all_releases=len(releases),
         rejected=[entry for entry in project.entries if isinstance(entry.content, Rejection)],
@@ -134,23 +135,25 @@ def _releases(project: ProjectSnapshot) -> list[_Release]:
     for item in project.listing():
         found.setdefault(item.file.version, []).append(item)
     yanked = project.decisions.yanked
-    return [
-        _Release(version, any(same_version(name, version) for name in yanked), tuple(files))
-        for version, files in reversed(found.items())
-    ]
+    return [_Release(version, _yanked(version, yanked), tuple(files)) for version, files in reversed(found.items())]
 
 
-def _named(project: ProjectSnapshot, target: str, *, is_yanked: bool | None = None) -> tuple[str, ...]:
-    """Return the names of the files that a filename or a version names; NotFoundError where there are none.
+def _yanked(version: str, yanked: Mapping[str, str]) -> bool | str:
+    return next((reason or True for name, reason in yanked.items() if same_version(name, version)), False)
 
-    With `is_yanked`, of those only the files that are.
-    """
+
+def _find(project: ProjectSnapshot, target: str) -> list[ListedFile]:
+    """Return the files that a filename or a version names; NotFoundError where there are none."""
     listing = project.listing()
     found = [item for item in listing if item.file.filename == target]
     found = found or [item for item in listing if same_version(item.file.version, target)]
     if not found:
         raise NotFoundError(f"the project {project.name!r} has no release and no file {target!r}")
-    return tuple(item.file.filename for item in found if not is_yanked or item.yanked is not False)
+    return found
+
+
+def _filenames(files: Iterable[ListedFile]) -> tuple[str, ...]:
+    return tuple(item.file.filename for item in files)
 
 
 def _decide(change: _Change, act: Callable[[], object], done: str) -> Response:

@@ -23,7 +23,7 @@ from elasticpypi.index import Index, Page, Variant
 from elasticpypi.names import NormalizedName
 from elasticpypi.simple import Form
 from elasticpypi.web.carried import accepts_gzip, is_carried, most_binary_bytes
-from elasticpypi.web.mount import root_url
+from elasticpypi.web.mount import lasting_root_url
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -125,7 +125,8 @@ class Pages:
         return answer
 
     def _variant(self, content_type: str, environ: WSGIEnvironment, scope: str = "") -> Variant:
-        return Variant(_form(content_type), _full_type(content_type), root_url(environ, self._url), scope)
+        base = lasting_root_url(environ, self._url)  # of what is kept for all who ask by it
+        return Variant(_form(content_type), _full_type(content_type), base, scope)
 
     def _make_ready(self, key: tuple[str, str, bool, tuple[str, ...]], page: Page, scope: str) -> _ReadyPage:
         _, content_type, gzipped, _ = key

@@ -20,7 +20,7 @@ from elasticpypi.config import Permission
 from elasticpypi.errors import ElasticpypiError
 from elasticpypi.presenting import INDEX_ASSETS, fit_for_xml, read_asset
 from elasticpypi.simple import templates
-from elasticpypi.web.auth import PRINCIPAL
+from elasticpypi.web.auth import PRINCIPAL, is_browser
 from elasticpypi.web.errors import answer_error, answer_http
 from elasticpypi.web.mount import up_to_mount
 from elasticpypi.web.present import csrf_token
@@ -79,22 +79,32 @@ def show_errors(blueprint: Blueprint) -> None:
     blueprint.register_error_handler(HTTPException, lambda error: error_page(answer_http(error, request.path)))
 
 
+def show_errors_in_browsers(blueprint: Blueprint) -> None:
+    """Let errors of a blueprint's routes be shown as pages where a browser asks; programs are told in a sentence."""
+
+    def show(answer: AnyResponse) -> AnyResponse:
+        return error_page(answer) if is_browser(request.environ) else answer
+
+    blueprint.register_error_handler(ElasticpypiError, lambda error: show(answer_error(error, request.path)))
+    blueprint.register_error_handler(HTTPException, lambda error: show(answer_http(error, request.path)))
+
+
+def as_sentence(text: str) -> str:
+    """Return what programs are told as people write it: with a capital, unless a name begins it, and a full stop."""
+    first = text.partition(" ")[0].rstrip(",:;.?!")
+    begun = text[:1].upper() + text[1:] if first.isalpha() else text
+    return begun if begun.endswith((".", "!", "?")) else f"{begun}."
+
+
 def error_page(answer: AnyResponse) -> Response:
     """Return a page that says what an answer of one sentence does, with its status, and its headers besides."""
-    sentence = answer.get_data(as_text=True).strip()
+    sentence = as_sentence(answer.get_data(as_text=True).strip())
     phrase = HTTPStatus(answer.status_code).phrase
-    page = render_page(
-        "error.html", status=answer.status_code, phrase=phrase, sentence=sentence[:1].upper() + sentence[1:]
-    )
+    page = render_page("error.html", status=answer.status_code, phrase=phrase, sentence=sentence)
     for name, value in answer.headers:
         if name.lower() not in ("content-type", "content-length", "cache-control", "x-content-type-options"):
             page.headers[name] = value
     return page
-
-
-def wants_page() -> bool:
-    """Whether a browser is shown what the present request asks for; programs are answered in a sentence."""
-    return request.method in ("GET", "HEAD") and "application/xhtml+xml" in request.headers.get("Accept", "")
 
 
 @cache

@@ -39,8 +39,7 @@ class ShownFile:
     size: str
     upload_time: datetime
     sha256: str
-    yanked: bool
-    reason: str  # "" for none, and where it is that of the whole release
+    yanked: bool | str  # without the reason where it is that of the whole release
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +83,9 @@ def describe(
         "is_prerelease": shown is not None and Version(shown).is_prerelease,
         "decisions": project.decisions,
         "summary": _line(info["summary"]),
-        "yanked": info["yanked"],
-        "yanked_reason": info["yanked_reason"],
-        "installs": list(_installs(project.name, shown if shown != latest else None, root)) if files else [],
+        "yanked": _yanked(info),
+        "simple_url": shlex.quote(f"{root}simple/"),
+        "installs": [] if shown is None else list(_installs(_requirement(project.name, shown, latest, info))),
         "readme": readmes.render(info["description"], info["description_content_type"]),
         "facts": list(_facts(info)),
         "links": [(_line(label), url) for label, url in project_links(info)],
@@ -103,13 +102,22 @@ def _info(index: Index, project: ProjectSnapshot, version: str | None, files: Se
     return legacy_json.describe_release(project.name, version, files, body)
 
 
-def _installs(name: NormalizedName, version: str | None, root: str) -> Iterator[tuple[str, str]]:
-    """Yield tools and the commands that install the release (None: the latest) from here."""
-    wanted = shlex.quote(name if version is None else f"{name}=={version}")
-    url = shlex.quote(f"{root}simple/")
-    yield "pip", f"pip install --index-url {url} {wanted}"
-    yield "uv", f"uv pip install --default-index {url} {wanted}"
-    yield "poetry", f"poetry source add ours {url} && poetry add --source ours {wanted}"
+def _yanked(info: Mapping[str, Any]) -> bool | str:
+    """Return whether a release is yanked as a whole, and why."""
+    return bool(info["yanked"]) and (info["yanked_reason"] or True)
+
+
+def _requirement(name: NormalizedName, version: str, latest: str | None, info: Mapping[str, Any]) -> str:
+    """Return what installers call a release: by its version where they would choose another one, or none."""
+    is_chosen = version == latest and not info["yanked"] and not Version(version).is_prerelease
+    return shlex.quote(name if is_chosen else f"{name}=={version}")
+
+
+def _installs(wanted: str) -> Iterator[tuple[str, str, str]]:
+    """Yield tools, and what stands before and behind the URL of the simple index in commands that install from it."""
+    yield "pip", "pip install --index-url ", f" {wanted}"
+    yield "uv", "uv pip install --default-index ", f" {wanted}"
+    yield "poetry", "poetry source add --priority explicit ours ", f" && poetry add --source ours {wanted}"
 
 
 def _facts(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -141,8 +149,8 @@ def _line(text: str | None) -> str:
 
 def _show_file(item: Listed, info: Mapping[str, Any]) -> ShownFile:
     document, file = item.document, item.file
-    yanked = document["yanked"]
-    is_told = info["yanked"] and yanked == (info["yanked_reason"] or True)
+    yanked: bool | str = document["yanked"]
+    is_told = yanked is not False and yanked == _yanked(info)
     return ShownFile(
         filename=file.filename,
         url=document["url"],
@@ -151,8 +159,7 @@ def _show_file(item: Listed, info: Mapping[str, Any]) -> ShownFile:
         size=describe_size(file.size),
         upload_time=file.upload_time,
         sha256=file.sha256,
-        yanked=yanked is not False,
-        reason=_line(yanked) if isinstance(yanked, str) and not is_told else "",
+        yanked=(_line(yanked) or True) if isinstance(yanked, str) and not is_told else yanked is not False,
     )
 
 

@@ -23,6 +23,7 @@ from elasticpypi.web.api_tokens import token_interface
 from elasticpypi.web.api_uploads import resumable_uploads
 from elasticpypi.web.assets import page_assets
 from elasticpypi.web.audit_page import audit_page
+from elasticpypi.web.auth import is_browser
 from elasticpypi.web.browse import browsing
 from elasticpypi.web.csrf import check_origin
 from elasticpypi.web.errors import answer_error, answer_http
@@ -34,7 +35,7 @@ from elasticpypi.web.manage import manage_pages
 from elasticpypi.web.oidc import ENDPOINTS as OIDC_ENDPOINTS
 from elasticpypi.web.oidc import trusted_publishing
 from elasticpypi.web.pages import Pages
-from elasticpypi.web.people import TITLE, error_page, wants_page
+from elasticpypi.web.people import TITLE, error_page
 from elasticpypi.web.sessions import Sessions
 from elasticpypi.web.sign_in import ENDPOINTS as SIGN_IN_ENDPOINTS
 from elasticpypi.web.sign_in import sign_in_pages
@@ -84,7 +85,9 @@ def route(
         *(() if metrics is None else (metrics,)),
     ):
         app.register_blueprint(blueprint)
-    app.before_request(partial(check_origin, by_themselves=SIGN_IN_ENDPOINTS | OIDC_ENDPOINTS | UPLOAD_PAGE_ENDPOINTS))
+    app.before_request(
+        partial(check_origin, url, by_themselves=SIGN_IN_ENDPOINTS | OIDC_ENDPOINTS | UPLOAD_PAGE_ENDPOINTS)
+    )
     app.register_error_handler(ElasticpypiError, lambda error: answer_error(error, request.path))
     app.register_error_handler(HTTPException, _answer_http)
     return app
@@ -93,4 +96,4 @@ def route(
 def _answer_http(error: HTTPException) -> Response:
     answer = answer_http(error, request.path)
     is_nowhere = request.url_rule is None and not request.path.startswith("/api/")
-    return error_page(answer) if is_nowhere and wants_page() else answer
+    return error_page(answer) if is_nowhere and is_browser(request.environ) else answer

@@ -40,13 +40,13 @@ def create_token(index: Index, principal: Principal, document: Mapping[str, obje
         raise ForbiddenError("a token can make no other tokens: sign in with a password")
     name, projects = document.get("name"), document.get("projects", ["*"])
     if not isinstance(name, str):
-        raise InvalidRequestError("'name' is missing or not a string: it says what the token is for")
+        raise InvalidRequestError("'name' is missing or not a string: it says what the token is for", field="name")
     permission = _read_permission(document.get("permission"))
     principal.require(permission)
     try:
         patterns = check_projects(projects)
     except ValueError as error:
-        raise InvalidRequestError(f"'projects' {error}") from error
+        raise InvalidRequestError(f"'projects' {error}", field="projects") from error
     return index.tokens.create(
         name,
         by=principal.actor,
@@ -72,7 +72,8 @@ def _sees_all(principal: Principal) -> bool:
 
 def _read_permission(given: object) -> Permission:
     if given not in list(Permission):
-        raise InvalidRequestError(f"'permission' is {str(given)[:20]!r}, not one of {', '.join(Permission)}")
+        message = f"'permission' is {str(given)[:20]!r}, not one of {', '.join(Permission)}"
+        raise InvalidRequestError(message, field="permission")
     return Permission(str(given))
 
 
@@ -80,5 +81,5 @@ def _read_expiry(days: object) -> datetime | None:
     if days is None:
         return None
     if isinstance(days, bool) or not isinstance(days, int) or not 0 < days <= _MOST_DAYS:
-        raise InvalidRequestError(f"'days' is not a whole number from 1 to {_MOST_DAYS}")
+        raise InvalidRequestError(f"'days' is not a whole number from 1 to {_MOST_DAYS}", field="days")
     return datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)

@@ -16,6 +16,7 @@ from elasticpypi.errors import (
     ForbiddenError,
     InvalidFilenameError,
     InvalidUploadError,
+    NoFileError,
 )
 from elasticpypi.index import Added, Index, claim_by_filename
 from elasticpypi.names import ParsedFilename, parse_filename
@@ -29,6 +30,7 @@ from elasticpypi.web.upload import ANSWERS
 
 # Which look for the CSRF token by themselves: this one stands in a form that must not be read before its time.
 ENDPOINTS = frozenset({"upload_page.upload"})
+_NO_FILE = "Choose a file first, with the name of a wheel, a source distribution or an egg."
 
 
 def upload_pages(index: Index, *, has_gateway: bool) -> Blueprint:
@@ -43,6 +45,7 @@ def upload_pages(index: Index, *, has_gateway: bool) -> Blueprint:
             connect_to=index.upload_origin,
             section="upload",
             has_gateway=has_gateway,
+            overwrite=index.overwrite,
             problem=problem,
             done=done,
             project=project,
@@ -58,6 +61,8 @@ def upload_pages(index: Index, *, has_gateway: bool) -> Blueprint:
         current_principal().require(Permission.UPLOAD)
         try:
             parsed, added = _receive(index)
+        except NoFileError as error:
+            return show(answer_error(error, request.path).status_code, problem=_NO_FILE)
         except (AlreadyExistsError, ForbiddenError, InvalidFilenameError, InvalidUploadError) as error:
             return show(answer_error(error, request.path).status_code, problem=f"Refused: {error}.")
         return show(done=ANSWERS[added].format(parsed.filename), project=parsed.project)

@@ -193,6 +193,28 @@ def test_behind_tls_the_cookie_goes_no_other_way(chromium: Browser, tmp_path: Pa
         assert (heading(visit.page), visit.cookie()) == ("Sign in", None)
 
 
+def test_behind_a_proxy_that_takes_a_prefix_away_commands_are_right(chromium: Browser, tmp_path: Path) -> None:
+    directory = tmp_path / "proxy"
+    directory.mkdir()
+    extra = {"ELASTICPYPI_USERS": json.dumps(USERS)}
+    with (
+        serving(tmp_path / "data", "--behind-proxy", home=tmp_path / "home", extra=extra) as server,
+        nginx(server, directory) as front,
+        visiting(chromium, front.url, ignore_https_errors=True) as visit,
+    ):
+        assert server.upload(make_wheel(tmp_path, "acme", "1.0")).status_code == 200
+        page = visit.page
+        visit.go("/project/acme/")
+        visit.sign_in("bob", PASSWORD)
+        assert page.locator("#install-pip").inner_text() == f"pip install --index-url {front.url}/simple/ acme"
+        visit.go("/account")
+        page.get_by_label("What it is for").fill("CI")
+        visit.follow(page.get_by_role("button", name="Make the token"))
+        told = f"{front.url}/simple/".replace("https://", "https://__token__:TOKEN@")
+        assert page.get_by_text(told, exact=True).count() == 1
+        visit.go("/account")  # where the token is not shown again
+
+
 # Tokens --------------------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +230,7 @@ def test_a_token_is_made_used_by_pip_and_revoked(look: Look, world: World, desk:
         visit.typed.add(token)
         page.get_by_role("button", name="Copy").click()
         page.get_by_role("button", name="Copied").wait_for()
+        assert page.get_by_role("status").inner_text() == "Copied"  # which screen readers say
         assert page.evaluate("navigator.clipboard.readText()") == token
         account = world.account("__token__", token)
         pip = desk.pip("install", "--index-url", account.index_url, "bolt")
@@ -468,10 +491,10 @@ def test_administrators_decide_and_it_is_remembered(look: Look, world: World, tm
         page.get_by_label("Another status").select_option("archived")
         visit.follow(page.get_by_role("button", name="Change …"))
         page.get_by_label("Reason").fill("done")
-        visit.follow(page.get_by_role("button", name="Change the status"))
+        visit.follow(page.get_by_role("button", name=f"Archive {name}"))
         assert world.account("bob").page(name)["project-status"] == {"status": "archived", "reason": "done"}
         visit.go(f"/project/{name}/")
-        assert "This project is archived. done" in page.get_by_role("main").inner_text()
+        assert "This project is archived. Reason: done" in page.get_by_role("main").inner_text()
 
         visit.go(f"/project/{name}/manage")
         visit.follow(page.get_by_role("link", name="Delete 1.0", exact=True))

@@ -66,17 +66,25 @@ document.addEventListener("keydown", (event) => {
   field.select();
 });
 
-const install = document.querySelector("#install[data-simple]");
-if (install) {
-  install.querySelector(".url").replaceWith(new URL(install.dataset.simple, document.baseURI).href);
+// Where the index lies, a browser knows better than a server behind proxies.
+for (const command of document.querySelectorAll("code[data-simple]")) {
+  const url = new URL(command.dataset.simple, document.baseURI);
+  [url.username, url.password] = (command.dataset.credentials ?? ":").split(":");
+  const isPlain = /^[\w@%+=:,./-]+$/.test(url.href); // for a shell
+  command.querySelector(".url").replaceWith(isPlain ? url.href : `'${url.href.replaceAll("'", "%27")}'`);
 }
 
-for (const button of document.querySelectorAll("button[data-copy]")) {
-  if (!navigator.clipboard) continue; // without TLS there is none
+const copies = navigator.clipboard ? document.querySelectorAll("button[data-copy]") : []; // without TLS there is none
+const heard = Object.assign(document.createElement("p"), { className: "unseen", role: "status" });
+if (copies.length) document.querySelector("main").append(heard);
+for (const button of copies) {
   button.hidden = false;
   button.addEventListener("click", async () => {
     await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
-    button.textContent = "Copied";
-    setTimeout(() => (button.textContent = "Copy"), 2000);
+    button.textContent = heard.textContent = "Copied";
+    setTimeout(() => {
+      button.textContent = "Copy";
+      heard.textContent = "";
+    }, 2000);
   });
 }

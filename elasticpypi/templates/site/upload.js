@@ -329,10 +329,12 @@ if (form) {
   input.removeAttribute("aria-describedby");
   form.querySelector("label").textContent = "Drop wheels and source distributions here, or choose them";
   form.classList.add("drop");
-  input.addEventListener("change", () => {
+  const take = () => {
     addAll(input.files);
     input.value = ""; // so that the same file can be chosen again
-  });
+  };
+  input.addEventListener("change", take);
+  if (input.files.length) take(); // somebody was quicker than this script
   form.addEventListener("submit", (event) => event.preventDefault());
   // Anywhere on the page: what misses the place by a little would have the browser leave it for the file.
   for (const name of ["dragover", "dragleave", "drop"]) {
