@@ -101,11 +101,18 @@ def set_status(
 
 
 def delete(
-    catalog: Catalog, storage: Storage, project: ProjectSnapshot, target: str | None, *, record: Recorder
+    catalog: Catalog,
+    storage: Storage,
+    project: ProjectSnapshot,
+    target: str | None,
+    *,
+    record: Recorder,
+    recorded: set[str],
 ) -> list[str]:
     """Remove a file, a release or (target None) all files of a project from the storage; return the filenames.
 
-    Their names are remembered first, with the sha256 that they keep belonging to. The project's name stays ours. Raise
+    Their names are remembered first, with the sha256 that they keep belonging to. The project's name stays ours.
+    `recorded` has the filenames whose deletion an earlier attempt has written down, and gets those of this one. Raise
     NotFoundError where there is no such file or version, ConflictError where something is replaced just now.
     """
     files = [item.file for item in project.listing()]
@@ -120,7 +127,10 @@ def delete(
 
     change_decisions(catalog, storage, project.name, change)
     # Before anything goes: should only some of it go, it was still asked for.
-    record(Action.DELETE, project=project.name, target=target, details={"filenames": ", ".join(sorted(filenames))})
+    if filenames - recorded:
+        named = ", ".join(sorted(filenames - recorded))
+        record(Action.DELETE, project=project.name, target=target, details={"filenames": named})
+        recorded |= filenames
     for entry in entries:
         _remove(storage, entry)
         reconcile(catalog, storage, entry.key)

@@ -258,6 +258,8 @@ def test_what_was_replaced_after_it_was_looked_up_is_looked_up_again(acme: Site,
     assert acme.index.delete(ACME, WHEEL) == [WHEEL]
     assert key not in files(acme)
     assert decided(acme).deleted == {WHEEL: hashlib.sha256(replacement.read_bytes()).hexdigest()}
+    deletions = [event.details for event in acme.index.audit.events(limit=99) if event.action == "delete"]
+    assert deletions == [{"filenames": WHEEL}]  # although it was tried twice
 
 
 def test_decisions_made_at_once_are_all_kept(acme: Site, tmp_path: Path) -> None:

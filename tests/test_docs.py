@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import click
 import pytest
 
 from elasticpypi.cli.main import main
+from elasticpypi.config import Settings
+from elasticpypi.index import open_index
 from tests.dists import make_sdist, make_wheel
+from tests.programs import require
 from tests.running import RunningServer, bare_environment, run_command
 
 DOCS = Path(__file__).parent.parent / "docs"
 COMMANDS = (DOCS / "commands.md").read_text()
 ALL_PAGES = "".join(page.read_text() for page in [*DOCS.glob("*.md"), DOCS.parent / "README.md"])
 EVERYWHERE = {"--help", "--data", "--json"}
+PUBLISHING = (DOCS / "trusted-publishing.md").read_text()
+RUNNING = (DOCS / "running.md").read_text()
 AWS = (DOCS / "aws.md").read_text()
 HANDLERS = "".join(path.read_text() for path in (DOCS.parent / "elasticpypi" / "handler").glob("*.py"))
 LINES = sorted(set(re.findall(r"\.write\(\s*\"(\w+)\"", HANDLERS)))
@@ -61,19 +68,31 @@ def test_every_command_is_explained(command: str) -> None:
 def run_examples(page: str, server: RunningServer, home: Path) -> subprocess.CompletedProcess[str]:
     """Run the examples of a page beside a server, with files to publish; CompletedProcess once all have succeeded."""
     work = server.data.parent
+    home.mkdir(exist_ok=True)
+    netrc = home / ".netrc"
+    netrc.write_text(f"machine 127.0.0.1 login {server.username} password {server.password}\n")
+    netrc.chmod(0o600)
     for directory in ("dist", "packages"):
         make_wheel(work / directory, "acme", "1.0")
         make_sdist(work / directory, "acme", "1.0")
-    script = "\n".join(re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    script = "\n".join(blocks(page))
     # The deleted file stays away when it is imported, which is no success; so the import goes elsewhere.
     real = script.replace("import pypiserver packages --data data", "import pypiserver packages --data imported")
     real = real.replace("admin:PASSWORD@", f"{server.username}:{server.password}@")
     real, count = re.subn(r"127\.0\.0\.1:5000", f"127.0.0.1:{server.port}", real)
     assert count >= 1
+    return run_script(real, work, home)
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+def run_script(script: str, work: Path, home: Path) -> subprocess.CompletedProcess[str]:
     environment = bare_environment(home)
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     done = subprocess.run(
-        ["bash", "-euxo", "pipefail", "-c", real],
+        ["bash", "-euxo", "pipefail", "-c", script],
         cwd=work,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -99,10 +118,44 @@ def test_the_examples_run_as_they_stand_there(server: RunningServer, tmp_path: P
 @pytest.mark.timeout(300)
 def test_the_examples_about_tokens_run_as_they_stand_there(server: RunningServer, tmp_path: Path) -> None:
     server.upload(make_wheel(tmp_path, "acme", "0.9"))
+    require("curl")
     page = (DOCS / "sign-in.md").read_text().replace("pip install", f"pip install --target {tmp_path / 'installed'}")
     done = run_examples(page, server, tmp_path / "home")
     assert "Successfully installed acme-0.9" in done.stdout
     assert len(server.fetch("/simple/acme/").json()["files"]) == 3
+    assert [token["name"] for token in server.fetch("/api/v1/tokens").json()["tokens"]] == ["CI of acme"]
+    told = server.fetch("/api/v1/audit").json()["events"]
+    deeds = [(event["action"], event["details"]["name"]) for event in told if event["action"].endswith("-token")]
+    assert deeds == [("revoke-token", "nightly"), ("create-token", "nightly"), ("create-token", "CI of acme")]
+
+
+def test_the_examples_about_publishers_run_as_they_stand_there(server: RunningServer, tmp_path: Path) -> None:
+    done = run_script("\n".join(blocks(PUBLISHING)), server.data.parent, tmp_path / "home")
+    (left,) = server.fetch("/api/v1/publishers").json()["publishers"]
+    assert (left["repository"], left["projects"]) == ("acme/tools/widget", ["acme-*"])
+    assert re.search(r"^removed: [0-9a-f]{8}  github:acme/widget$", done.stdout, re.MULTILINE)
+
+
+def test_the_ledger_is_copied_and_put_back_as_it_stands_there(server: RunningServer, tmp_path: Path) -> None:
+    work, home = server.data.parent, tmp_path / "home"
+    token = run_command("token", "create", "CI", "--data", server.data, home=home).stdout.strip()
+    (copying,) = [block for block in blocks(RUNNING) if "ledger" in block]
+    for _ in range(2):  # over a former copy, too
+        run_script(copying, work, home)
+    copy = work / "ledger-copy.sqlite"
+    assert copy.stat().st_mode & 0o777 == 0o600
+    run_command("backup", tmp_path / "index.tar", "--data", server.data, home=home)
+    other = tmp_path / "other"
+    run_command("restore", tmp_path / "index.tar", "--data", other, home=home)
+    with closing(open_index(Settings(), data=other)) as index:
+        assert index.tokens.find(token) is None
+    for name in ("ledger.sqlite-wal", "ledger.sqlite-shm"):
+        (other / name).unlink(missing_ok=True)
+    shutil.copy(copy, other / "ledger.sqlite")
+    with closing(open_index(Settings(), data=other)) as index:
+        found = index.tokens.find(token)
+    assert found is not None
+    assert found.name == "CI"
 
 
 @pytest.mark.parametrize("kind", LINES)

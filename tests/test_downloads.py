@@ -332,7 +332,8 @@ def test_days_that_are_none_are_refused(counting: Site, days: str) -> None:
 def test_the_command_tells(counting: Site) -> None:
     done = counting.run("downloads", "Acme", "--days", "2")
     assert (done.exit_code, done.stdout) == (0, f"       3  {WHEEL}\n       3  in 2 days\n")
-    assert "Downloads are not counted" in done.stderr  # as this command is configured
+    # as this command is configured
+    assert done.stderr == "Downloads are not counted now: set `count_downloads` to true in the configuration.\n"
     document = json.loads(counting.run("downloads", "acme", "--days", "2", "--json").stdout)
     assert document == {**ask(counting, "acme", "?days=2").json, "counting": False}
     assert counting.run("downloads", "nut").exit_code == 1

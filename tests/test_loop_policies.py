@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from elasticpypi.publishers import KEY
 from tests.deployed import ACCOUNT, FUNCTIONS, Call, Deployment
 from tests.dists import make_wheel
 from tests.loop import IndexOnAws, deployed_places, running_on_aws
@@ -109,6 +110,18 @@ FORBIDDEN = {
         "s3:DeleteObject": "object",
     },
 }
+# (function, action, resource, whether it is allowed): who may publish is up to the API, what lies beside it is not.
+ABOUT_PUBLISHERS = [
+    ("api", "s3:PutObject", "publishers", True),
+    ("events", "s3:PutObject", "publishers", False),
+    ("events", "s3:DeleteObject", "publishers", False),
+    ("events", "s3:GetObject", "publishers", True),
+    ("events", "s3:PutObject", "note", True),
+    ("events", "s3:DeleteObject", "note", True),
+    ("sync", "s3:PutObject", "publishers", False),
+    ("sync", "s3:DeleteObject", "publishers", False),
+    ("sync", "s3:DeleteObject", "note", True),
+]
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +132,8 @@ def resources(deployment: Deployment) -> dict[str, str]:
     return {
         "bucket": bucket,
         "object": f"{bucket}/acme/acme-1.0-py3-none-any.whl",
+        "publishers": f"{bucket}/{KEY}",
+        "note": f"{bucket}/.elasticpypi/uploads/0123456789abcdef",
         "other bucket": f"{bucket}-2",
         "other object": f"{bucket}-2/acme/acme-1.0-py3-none-any.whl",
         "table": table,
@@ -139,6 +154,13 @@ def test_a_function_may_do_nothing_else(deployment: Deployment, resources: dict[
         if is_allowed(statements, action, resources[resource])
     ]
     assert allowed == []
+
+
+@pytest.mark.parametrize(("function", "action", "resource", "expected"), ABOUT_PUBLISHERS)
+def test_who_may_publish_is_up_to_the_api_alone(
+    deployment: Deployment, resources: dict[str, str], function: str, action: str, resource: str, expected: bool
+) -> None:
+    assert is_allowed(deployment.policy(function), action, resources[resource]) is expected
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

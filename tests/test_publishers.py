@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import re
+import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,14 +16,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from elasticpypi.catalog.dynamodb import DynamoDBLedger
+from elasticpypi.catalog.ledger import Record
+from elasticpypi.catalog.sqlite import SqliteLedger
 from elasticpypi.config import Permission
-from elasticpypi.errors import IdTokenError, InvalidRequestError, NotFoundError, UnreadableObjectError
+from elasticpypi.errors import BackupError, IdTokenError, InvalidRequestError, NotFoundError, UnreadableObjectError
 from elasticpypi.model import Actor
-from elasticpypi.oidc import IdToken
+from elasticpypi.oidc import LEEWAY_SECONDS, IdToken
 from elasticpypi.publishers import KEY, Provider, Publisher, fits, make_publisher
 from elasticpypi.storage import Document, Storage
+from tests.dists import make_wheel
 from tests.issuers import GITHUB, Issuer, issuing
-from tests.site import Site, open_site
+from tests.site import Directory, Site, open_site
 
 pytestmark = pytest.mark.both_worlds
 ADMIN = Actor("admin", "password")
@@ -65,6 +71,8 @@ def told(site: Site) -> list[tuple[str, str, str, str | None]]:
 
 WORKFLOWS = "acme/widget/.github/workflows/release.yml"
 SHA = GITHUB["sha"]
+WIDGET_CI = "gitlab.com/acme/tools/widget//.gitlab-ci.yml"
+MERGE_REQUEST = {"ref": "refs/merge-requests/7/head", "ref_path": "refs/merge-requests/7/head"}
 
 
 @pytest.mark.parametrize(
@@ -128,6 +136,13 @@ def test_whose_a_job_at_github_is(registration: dict[str, Any], job: dict[str, A
         ({"owner_id": "72"}, {"namespace_id": "73"}, False),
         ({"environment": "production"}, {"environment": "staging"}, False),
         ({"issuer": "https://gitlab.example"}, {}, False),
+        ({}, {"pipeline_source": "push", "ref": "v1.0"}, True),
+        ({}, {"pipeline_source": "merge_request_event"}, False),
+        # A fork's pipeline that a member runs in the parent project, and a child of it.
+        ({}, {"ci_config_ref_uri": f"{WIDGET_CI}@refs/merge-requests/7/head"} | MERGE_REQUEST, False),
+        ({}, {"ci_config_ref_uri": f"{WIDGET_CI}@{SHA}"} | MERGE_REQUEST, False),
+        ({}, {"ci_config_ref_uri": f"{WIDGET_CI}@{SHA}", "ref": "refs/merge-requests/7/merge"}, False),
+        ({}, {"ref_path": "refs/heads/refs/merge-requests/7", "ci_config_ref_uri": f"{WIDGET_CI}@{SHA}"}, True),
     ],
 )
 def test_whose_a_job_at_gitlab_is(registration: dict[str, Any], job: dict[str, Any], expected: bool) -> None:
@@ -278,9 +293,70 @@ def test_a_backup_brings_publishers_back(site: Site, tmp_path: Path) -> None:
     site.index.backup(backup)
     backup.seek(0)
     other = open_site(tmp_path / "other")
-    report = other.index.restore(backup)
-    assert report.problems == {}
+    for _ in range(2):
+        backup.seek(0)
+        assert other.index.restore(backup, by=ADMIN).problems == {}
     assert other.index.publishers.registered() == site.index.publishers.registered()
+    ((made, publisher),) = site.index.publishers.trusted().items()
+    (event,) = other.index.audit.events(limit=10)
+    assert (event.actor, event.action, event.target, event.details) == (
+        ADMIN,
+        "add-publisher",
+        made,
+        {
+            "provider": "github",
+            "issuer": publisher.issuer,
+            "repository": "acme/widget",
+            "workflow": "release.yml",
+            "projects": "widget",
+            "from": "backup",
+        },
+    )
+    other.index.close()
+
+
+def test_a_backup_that_ends_too_early_has_brought_publishers_too(site: Site, tmp_path: Path) -> None:
+    site.index.publishers.add(github(), by=ADMIN)
+    site.upload(make_wheel(tmp_path))
+    backup = io.BytesIO()
+    site.index.backup(backup)
+    backup.seek(0)
+    with tarfile.open(fileobj=backup) as archive:
+        last = archive.getmembers()[-1].offset
+    other = open_site(tmp_path / "other")
+    with pytest.raises(BackupError):
+        other.index.restore(io.BytesIO(backup.getvalue()[:last]), by=ADMIN)
+    assert [action for _, _, action, _ in told(other)] == ["add-publisher"]
+    other.index.close()
+
+
+def test_the_command_says_whom_a_backup_has_brought_back(site: Site, tmp_path: Path) -> None:
+    made = site.index.publishers.add(github(), by=ADMIN)
+    assert site.run("backup", str(tmp_path / "index.tar")).exit_code == 0
+    other = open_site(tmp_path / "other")
+    first, second = (other.run("restore", str(tmp_path / "index.tar")) for _ in range(2))
+    other.index.close()
+    line = f"may publish here now: {made.id}  github:acme/widget (`elasticpypi publisher list` and `remove`)\n"
+    assert (first.exit_code, first.stderr) == (0, line)
+    assert (second.exit_code, second.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("present", [{}, {"repository": "acme/other"}])
+def test_publishers_that_are_registered_here_are_not_replaced(
+    site: Site, tmp_path: Path, present: dict[str, str]
+) -> None:
+    site.index.publishers.add(github(), by=ADMIN)
+    backup = io.BytesIO()
+    site.index.backup(backup)
+    other = open_site(tmp_path / "other")
+    made = other.index.publishers.add(github(**present), by=ADMIN)
+    if not present:
+        other.index.publishers.remove(made.id, by=ADMIN)
+    before = other.index.publishers.registered()
+    backup.seek(0)
+    report = other.index.restore(backup, by=ADMIN)
+    assert list(report.problems) == [KEY]
+    assert other.index.publishers.registered() == before
     other.index.close()
 
 
@@ -332,6 +408,26 @@ def test_an_id_token_is_good_for_one_token(site: Site, issuer: Issuer) -> None:
             again.mint(shown)
         assert caught.value.code == "invalid-reuse-token"
     assert len(site.index.tokens.find_all()) == 1
+
+
+def test_a_used_id_token_is_remembered_for_longer_than_it_is_taken(
+    site: Site, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publishers = site.index.publishers
+    publishers.add(github(issuer=issuer.url), by=ADMIN)
+    expires = int(time.time()) + 200
+    added: list[Record] = []
+    ledger_type = SqliteLedger if isinstance(site.place, Directory) else DynamoDBLedger
+    add: Any = ledger_type.add
+
+    def note_and_add(ledger: Any, record: Record) -> Any:
+        added.append(record)
+        return add(ledger, record)
+
+    monkeypatch.setattr(ledger_type, "add", note_and_add)
+    publishers.mint(issuer.token(publishers.audience(), exp=expires))
+    (used,) = [record.expires for record in added if record.kind == "id-token"]
+    assert used == expires + 2 * LEEWAY_SECONDS
 
 
 def test_of_several_at_once_one_is_served(site: Site, issuer: Issuer) -> None:

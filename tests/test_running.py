@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -186,8 +187,8 @@ def test_real_clients_publish_and_install_under_the_prefix(front: Front, tmp_pat
 @pytest.mark.parametrize(
     ("path", "lands"),
     [
-        ("", "/simple/"),
-        ("/", "/simple/"),
+        ("", "/"),
+        ("/project/Acme.Tools", "/project/acme-tools/"),
         ("/simple", "/simple/"),
         ("/simple/Acme.Tools", "/simple/acme-tools/"),
         ("/simple/Acme.Tools/", "/simple/acme-tools/"),
@@ -228,6 +229,16 @@ def test_unchanged_pages_and_parts_of_files_come_through(front: Front, tmp_path:
     assert (part.status_code, part.content) == (206, wheel.read_bytes()[10:20])
 
 
+# What a client may make up, and (path, as it is logged, status) where it does.
+MADE_UP = [
+    {"X-Forwarded-For": "198.51.100.1"},
+    {"X_Forwarded_For": "198.51.100.1"},
+    {"x_forwarded-FOR": "198.51.100.1", "X-Forwarded_For": "198.51.100.2"},
+    {"X-Forwarded-For": "198.51.100.1", "X_Forwarded_For": "198.51.100.2"},
+]
+ASKED = [("/pypi/simple/made-up/", "/simple/made-up/", 401), ("/_/oidc/audience", "/_/oidc/audience", 404)]
+
+
 def test_the_logged_address_is_the_client_s_and_not_one_that_it_makes_up(front: Front) -> None:
     url = urlsplit(front.url)
     assert url.port is not None
@@ -238,10 +249,18 @@ def test_the_logged_address_is_the_client_s_and_not_one_that_it_makes_up(front: 
     else:
         connection = HTTPConnection("127.0.0.1", url.port, source_address=source)
     with closing(connection):
-        connection.request("GET", "/pypi/simple/made-up/", headers={"X-Forwarded-For": "198.51.100.1"})
-        assert connection.getresponse().status == 401
-    (line,) = wait_for(lambda: [each for each in front.server.output().splitlines() if "made-up" in each])
-    assert line.split(" ")[1:3] == ["127.0.0.2", "-"]
+        for path, logged, status in ASKED:
+            for headers in MADE_UP:
+                connection.request("GET", path, headers=headers)
+                answer = connection.getresponse()
+                answer.read()
+                assert answer.status == status
+            lines = wait_for(partial(_lines_about, front.server, logged), lambda found: len(found) == len(MADE_UP))
+            assert [line.split(" ")[1:3] for line in lines] == [["127.0.0.2", "-"]] * len(MADE_UP)
+
+
+def _lines_about(server: RunningServer, path: str) -> list[str]:
+    return [line for line in server.output().splitlines() if f" {path} " in line]
 
 
 # As a service ----------------------------------------------------------------------------------------------------

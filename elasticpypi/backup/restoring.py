@@ -28,6 +28,10 @@ _is_note = re.compile(
 ).fullmatch
 _NOTHING_OF_OURS = "it is nothing that an index has"
 _DAMAGED = "its bytes in the backup are damaged; take it from another backup"
+_OTHER_PUBLISHERS = (
+    "other trusted publishers are registered already, or were removed, and were left; "
+    "register those of the backup with `elasticpypi publisher add`"
+)
 _OTHER_FILE = "other bytes lie there already, and were left; move them away and restore again"
 _OTHER_DECISIONS = (
     "another project.json lies there already, and was left; compare it with that of the backup and edit it by hand"
@@ -127,7 +131,7 @@ class _Restorer:
         return True
 
     def _restore_document(self, key: str, data: bytes) -> bool:
-        change = partial(self._decide, key) if isinstance(parse_key(key), DecisionsKey) else _merge
+        change = partial(self._decide, key) if isinstance(parse_key(key), DecisionsKey) else _CHANGES.get(key, _merge)
         for _ in range(_ATTEMPTS):
             try:
                 present: Document | None = self._storage.read_document(key)
@@ -187,3 +191,18 @@ def _merge(data: bytes, present: bytes) -> bytes:
         if present != data:
             raise _NotRestoredError("another note lies there already, and was left") from None
         return present
+
+
+def _keep_publishers(data: bytes, present: bytes) -> bytes:
+    """Return the publishers as they are here: who may publish is not changed by putting files back."""
+    try:
+        ours, theirs = json.loads(present)["publishers"], json.loads(data)["publishers"]
+        has_all = ours == {**ours, **theirs}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        has_all = present == data
+    if not has_all:
+        raise _NotRestoredError(_OTHER_PUBLISHERS)
+    return present
+
+
+_CHANGES = {RESERVED_PREFIX + "publishers.json": _keep_publishers}

@@ -8,13 +8,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from elasticpypi.cli.options import configured_index, data_option, json_option, print_json
+from elasticpypi.cli.options import actor, configured_index, data_option, json_option, print_json
 from elasticpypi.cli.progress import CountedStream
 from elasticpypi.errors import BackupError
+
+if TYPE_CHECKING:
+    from elasticpypi.index import Index
 
 _STANDARD_STREAM = Path("-")
 _file_argument = click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
@@ -27,8 +30,9 @@ _file_argument = click.argument("file", type=click.Path(dir_okay=False, allow_da
 def backup(file: Path, as_json: bool, data: Path | None) -> None:
     """Write all that an index holds to FILE, a tar; "-" for standard output.
 
-    The index may be served and changed meanwhile. Files, what people have decided about them and when they were first
-    seen are in it; the catalog, which is made anew, and the credentials are not.
+    The index may be served and changed meanwhile. Files, what people have decided about them, when they were first
+    seen and the trusted publishers are in it. Not in it are the catalog, which is made anew, the credentials, and the
+    ledger: tokens, the audit trail, counts of downloads.
     """
     with configured_index(data, existing=True) as index, _writing(file) as stream:
         report = index.backup(CountedStream(stream, "written").as_stream())
@@ -52,8 +56,8 @@ def restore(file: Path, as_json: bool, data: Path | None) -> None:
     Into a new data directory or bucket, or into one that is being served. What lies there already stays: the same
     content is skipped, another is reported.
     """
-    with _reading(file) as stream, configured_index(data, may_create=True) as index:
-        report = index.restore(CountedStream(stream, "read").as_stream())
+    with _reading(file) as stream, configured_index(data, may_create=True) as index, _naming_publishers(index):
+        report = index.restore(CountedStream(stream, "read").as_stream(), by=actor())
     for key, reason in report.problems.items():
         click.echo(f"not restored: {key}: {reason}", err=True)
     if as_json:
@@ -61,6 +65,19 @@ def restore(file: Path, as_json: bool, data: Path | None) -> None:
     else:
         click.echo(f"{report.restored} restored, {report.present} there already, {len(report.problems)} not restored")
     sys.exit(1 if report.problems else 0)
+
+
+@contextmanager
+def _naming_publishers(index: Index) -> Iterator[None]:
+    """Say who may publish afterwards and might not before, lest nobody notices it."""
+    before = index.publishers.trusted()
+    try:
+        yield
+    finally:  # a backup that ends too early may have brought some
+        for publisher in index.publishers.trusted().values():
+            if publisher.id not in before:
+                named = f"{publisher.id}  {publisher.source}"
+                click.echo(f"may publish here now: {named} (`elasticpypi publisher list` and `remove`)", err=True)
 
 
 @contextmanager

@@ -34,4 +34,4 @@ def downloads(project: str, days: int, as_json: bool, data: Path | None) -> None
         click.echo(f"{sum(counts.values()):8,}  {filename}")
     click.echo(f"{found.total:8,}  in {days} days")
     if not is_on:
-        click.echo("Downloads are not counted: `count_downloads` in the configuration says so.", err=True)
+        click.echo("Downloads are not counted now: set `count_downloads` to true in the configuration.", err=True)

@@ -41,6 +41,8 @@ _REMEDIES: dict[type[ElasticpypiError], str] = {
     NotFoundError: " (`elasticpypi list` and `elasticpypi show` name what there is)",
     NotReadyError: ", or run `elasticpypi sync` if no server is at it",
 }
+# What names that which a command was looking for, where it is no project.
+_LISTS = {"token": " (`elasticpypi token list` names them)", "publisher": " (`elasticpypi publisher list` names them)"}
 
 
 class _Group(click.Group):
@@ -63,8 +65,14 @@ class _Group(click.Group):
             click.echo(f"Error: {error}", err=True)
             sys.exit(2)
         except ElasticpypiError as error:
-            click.echo(f"Error: {error}{_REMEDIES.get(type(error), '')}", err=True)
+            click.echo(f"Error: {error}{_remedy(error, ctx.invoked_subcommand)}", err=True)
             sys.exit(1)
+
+
+def _remedy(error: ElasticpypiError, command: str | None) -> str:
+    if isinstance(error, NotFoundError) and command in _LISTS:
+        return _LISTS[command]
+    return _REMEDIES.get(type(error), "")
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

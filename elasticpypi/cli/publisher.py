@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from elasticpypi.cli.options import actor, configured_index, data_option, json_option, print_json, read_settings
+from elasticpypi.errors import InvalidRequestError
 from elasticpypi.index import Provider, Publisher, describe_publisher, make_publisher
 
 _PLACEHOLDER = "https://pypi.example.com/"
+_OPTIONS: Mapping[str | None, str] = {"projects": "--project"}  # those that are not called as the field is
 
 
 @click.group(short_help="Register, list and remove trusted publishers.")
@@ -48,15 +51,18 @@ def add(
     data: Path | None,
 ) -> None:
     """Register a publisher, and print what its workflow needs."""
-    wanted = make_publisher(
-        Provider(provider),
-        repository=repository,
-        workflow=workflow,
-        environment=environment,
-        owner_id=owner_id,
-        issuer=issuer,
-        projects=projects,
-    )
+    try:
+        wanted = make_publisher(
+            Provider(provider),
+            repository=repository,
+            workflow=workflow,
+            environment=environment,
+            owner_id=owner_id,
+            issuer=issuer,
+            projects=projects,
+        )
+    except InvalidRequestError as error:
+        raise click.BadParameter(f"{error}.", param_hint=_OPTIONS.get(error.field, f"--{error.field}")) from error
     with configured_index(data, existing=True) as index:
         registered = index.publishers.add(wanted, by=actor())
         audience = index.publishers.audience()
@@ -64,7 +70,10 @@ def add(
         print_json(describe_publisher(registered) | {"audience": audience})
         return
     click.echo(f"The publisher {registered.id} is registered; its ID tokens are made for {audience}.", err=True)
-    url = read_settings(data).url or _PLACEHOLDER
+    url = read_settings(data).url
+    if url is None:
+        url = _PLACEHOLDER
+        click.echo(f"{url} stands for the address of your index, as nothing has configured its `url`.", err=True)
     click.echo(_workflow(registered, f"{url.rstrip('/')}/legacy/", audience))
 
 

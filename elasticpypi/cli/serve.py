@@ -16,7 +16,12 @@ from elasticpypi.cli.options import data_directory, data_option, read_settings
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Number of processes.")
 @click.option("--access-log/--no-access-log", default=True, help="Whether each request is a line on standard output.")
-@click.option("--behind-proxy", is_flag=True, help="Log the address that the proxy wrote last in X-Forwarded-For.")
+@click.option(
+    "--behind-proxy",
+    is_flag=True,
+    help="Take the address that the proxy wrote last in X-Forwarded-For for the client's: in the log, and for whose "
+    "wrong passwords count together.",
+)
 @data_option
 def serve(host: str, port: int, workers: int, access_log: bool, behind_proxy: bool, data: Path | None) -> None:
     """Serve an index from a directory, which is made if it is not there.
