@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from ipaddress import ip_address, ip_network
 from typing import TypeVar
 
 from werkzeug.security import check_password_hash, generate_password_hash
 
+from elasticpypi.attempts import Attempts, network_of
 from elasticpypi.config import TOKEN_USERNAME, Permission, User
-from elasticpypi.errors import ConfigError, ForbiddenError, NotFoundError, TooManyAttemptsError, UnavailableError
+from elasticpypi.errors import ConfigError, ForbiddenError, NotFoundError, UnavailableError
 from elasticpypi.model import Actor
 from elasticpypi.names import NormalizedName
 from elasticpypi.passwords import is_hash
@@ -37,8 +37,6 @@ _REMEMBERED = 1024  # headers, of right and of wrong ones each
 _LONGEST_HEADER = 8192  # characters; about what servers accept
 _CHECKS_AT_ONCE = 2  # 32 MB each where the password is a scrypt hash with the default parameters
 _MOST_WAITING = 64  # for a check; a flood of wrong passwords must not hold every thread of the server
-_FREE_ATTEMPTS = 10  # wrong passwords in a row, for a username from an address
-_SECONDS_PER_ATTEMPT = 6.0  # after which there is another one
 _T = TypeVar("_T")
 
 
@@ -161,7 +159,7 @@ class Authenticator:
         self._shown: _Answers = {}  # tokens
         self._gone: _Answers = {}  # what looked like some
         # Apart from each other, so that invented names displace no failures of those that are somebody's.
-        self._attempts = {True: _Attempts(clock), False: _Attempts(clock)}
+        self._attempts = {True: Attempts(clock), False: Attempts(clock)}
         self._writing = threading.Lock()
         self._checking = threading.BoundedSemaphore(_CHECKS_AT_ONCE)
         self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
@@ -313,7 +311,7 @@ class Authenticator:
     def _check_any(self, credentials: Iterable[tuple[str, str]], address: str) -> Principal | None:
         for username, password in credentials:
             attempts = self._attempts[username in self._accounts]
-            attempt = self._digest(f"attempt\0{username}\0{_network(address)}")
+            attempt = self._digest(f"attempt\0{username}\0{network_of(address)}")
             attempts.check(attempt)
             principal = self._check(username, password)
             if principal is not None:
@@ -339,47 +337,6 @@ class Authenticator:
     def _digest(self, text: str) -> bytes:
         """Return a digest of fixed length, so that comparing two tells nothing about either text."""
         return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32, key=self._key).digest()
-
-
-class _Attempts:
-    """How many wrong passwords came lately, for each username and address: in memory, and bounded.
-
-    So whoever guesses is slowed down in each process to one guess in some seconds, and nothing is written anywhere. One
-    who is right before that is not: what was checked once is not checked again.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._spent: dict[bytes, float] = {}  # until when all of the free attempts are there again
-        self._writing = threading.Lock()
-
-    def check(self, attempt: bytes) -> None:
-        """Raise TooManyAttemptsError where there were too many."""
-        waiting = self._spent.get(attempt, 0.0) - self._clock() - (_FREE_ATTEMPTS - 1) * _SECONDS_PER_ATTEMPT
-        if waiting > 0:
-            raise TooManyAttemptsError(waiting)
-
-    def count(self, attempt: bytes) -> None:
-        """Remember that one more was wrong."""
-        with self._writing:
-            spent = max(self._spent.pop(attempt, 0.0), self._clock())
-            if len(self._spent) >= _REMEMBERED:
-                del self._spent[next(iter(self._spent))]
-            self._spent[attempt] = spent + _SECONDS_PER_ATTEMPT
-
-    def forget(self, attempt: bytes) -> None:
-        """Forget those that were wrong, since one was right."""
-        with self._writing:
-            self._spent.pop(attempt, None)
-
-
-def _network(address: str) -> str:
-    """Return what an address has in common with all that its owner may choose: of IPv6 the first 64 bits."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:  # none at all, where nobody tells
-        return address
-    return str(parsed) if parsed.version == 4 else str(ip_network((parsed, 64), strict=False))
 
 
 def _is_usable_hash(user: User) -> bool:
