@@ -121,14 +121,14 @@ def build_bundle(target: Target, output: Path) -> str | None:
     """Write the bundle for a target; return a warning where it could not be made as it should be."""
     interpreter = find_python(target.version)
     CACHE.mkdir(parents=True, exist_ok=True)
-    packages = _packages(target)
+    packages = _packages(target, interpreter)
     with tempfile.TemporaryDirectory(dir=CACHE) as name:
         tree = Path(name) / "tree"
         shutil.copytree(packages, tree)
         _copy_ours(tree / "elasticpypi")
         _restrict_operations(tree)
         if interpreter is not None:
-            _compile(tree, interpreter)
+            _compile(tree, "elasticpypi", interpreter)
         packed = Path(name) / "bundle.zip"
         _pack(tree, packed)
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -144,11 +144,13 @@ def build_bundle(target: Target, output: Path) -> str | None:
 # What others have written -----------------------------------------------------------------------------------------
 
 
-def _packages(target: Target) -> Path:
-    """Return the directory with the pinned packages for a target, which is made once for the same pins."""
+def _packages(target: Target, interpreter: str | None) -> Path:
+    """Return the directory with the pinned packages for a target, compiled, which is made once for the same pins."""
     pins = (ROOT / "requirements.txt").read_bytes()
     recipe = Path(__file__).read_bytes()
-    digest = hashlib.sha256(b"\0".join([FORMAT.encode(), repr(target).encode(), recipe, pins])).hexdigest()
+    digest = hashlib.sha256(
+        b"\0".join([FORMAT.encode(), f"{target!r} {interpreter}".encode(), recipe, pins])
+    ).hexdigest()
     kept = CACHE / f"packages-{digest[:16]}"
     if kept.is_dir():
         return kept
@@ -156,6 +158,8 @@ def _packages(target: Target) -> Path:
         made = Path(name) / "packages"
         _install(target, made)
         _reduce(made)
+        if interpreter is not None:
+            _compile(made, "", interpreter)
         try:
             made.rename(kept)
         except OSError:
@@ -349,12 +353,15 @@ def _is_python(path: str, version: tuple[int, int]) -> bool:
     return ran.stdout.split() == ["cpython", *map(str, version), "final"]
 
 
-def _compile(tree: Path, interpreter: str) -> None:
-    """Compile all sources; the bytecode is taken as it is, since no time and no hash is looked at again."""
+def _compile(tree: Path, below: str, interpreter: str) -> None:
+    """Compile all sources below a part of a tree ("": all of it), as they will lie on Lambda.
+
+    The bytecode is taken as it is, since no time and no hash is looked at again.
+    """
     ran = subprocess.run(  # noqa: S603 -- our own arguments
         [
             *(interpreter, "-I", "-S", "-m", "compileall", "-q", "-j", "1"),
-            *("--invalidation-mode", "unchecked-hash", "-s", str(tree), "-p", _ON_LAMBDA, str(tree)),
+            *("--invalidation-mode", "unchecked-hash", "-s", str(tree), "-p", _ON_LAMBDA, str(tree / below)),
         ],
         capture_output=True,
         text=True,
@@ -366,13 +373,13 @@ def _compile(tree: Path, interpreter: str) -> None:
 
 def _pack(tree: Path, packed: Path) -> None:
     """Write the zip: sorted, with one time and one mode for every file."""
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for path in sorted(_files(tree), key=lambda path: path.relative_to(tree).as_posix()):
             info = zipfile.ZipInfo(path.relative_to(tree).as_posix(), (1980, 1, 1, 0, 0, 0))
             info.create_system = 3  # Unix, wherever it is made
             info.external_attr = 0o100644 << 16
             info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, path.read_bytes(), compresslevel=9)
+            archive.writestr(info, path.read_bytes(), compresslevel=6)
 
 
 def _files(directory: Path) -> list[Path]:

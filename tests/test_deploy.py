@@ -743,6 +743,7 @@ def test_a_deployment_is_repeated_changed_removed_and_taken_over(tmp_path: Path,
     assert {entry["QueueArn"] for entry in notified} == {arn}, fixed.stdout + fixed.stderr
 
 
+@pytest.mark.heavy
 def test_an_http_api_is_at_the_root(tmp_path: Path, cloud: Cloud) -> None:
     with deployed(cloud, tmp_path, gateway="http") as made, made.worker("api") as api, HttpGateway(api) as gateway:
         assert not gateway.url.endswith("/dev")

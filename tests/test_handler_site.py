@@ -274,6 +274,7 @@ def run_function(
     return [line["answer"] for line in map(json.loads, ran.stdout.splitlines()) if "answer" in line]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("has_table", [True, False], ids=["beside an API", "alone"])
 def test_functions_on_aws_write_pages_by_events_in_any_shape_and_by_the_schedule(
     cloud: Cloud, tmp_path: Path, *, has_table: bool

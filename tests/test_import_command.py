@@ -274,6 +274,7 @@ def test_what_came_in_installs_while_it_comes(home: Path, data: Path, packages: 
         assert desk.installed() == {"acme": "3.0"}
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(300)
 def test_an_export_that_devpi_has_written_comes_in(home: Path, data: Path, tmp_path: Path) -> None:
     pool = tmp_path / "pool"

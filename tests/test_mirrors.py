@@ -99,6 +99,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         yield Shop(running, listed)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("mirror", MIRRORS)
 def test_pip_gets_the_same_files_through_a_mirror(mirror: str, shop: Shop, tmp_path: Path) -> None:
     desk = Desk(tmp_path)

@@ -44,6 +44,7 @@ def count_update(
     return requests
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["acme", "new"])
 def test_a_new_file_costs_as_many_requests_in_any_index(cloud: Cloud, name: str) -> None:
     small = count_update(cloud, make_source(1, 1), name=name)
@@ -52,6 +53,7 @@ def test_a_new_file_costs_as_many_requests_in_any_index(cloud: Cloud, name: str)
     assert small["ListObjectsV2"] == 0
 
 
+@pytest.mark.heavy
 def test_it_costs_no_more_where_the_changelog_has_pages_and_a_project_many_releases(cloud: Cloud) -> None:
     many = count_update(cloud, make_source(1, 103), name="acme", per_page=101)  # the feed's 100 are on both pages
     few = count_update(cloud, make_source(1, 1), name="acme")
