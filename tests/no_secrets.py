@@ -22,7 +22,7 @@ _FORMS = {
 }
 _BASIC = re.compile(r"\bBasic ([A-Za-z0-9+/]{4,}={0,2})")
 _NO_LOGS_BELOW = frozenset({".cache", ".venv", "code", "files", "node_modules"})  # and many files
-_OTHERS_LOGS = ("moto-",)  # AWS sees what is signed
+_OTHERS_LOGS = ("moto-", "client.admin.")  # AWS sees what is signed, and so does radosgw, which is called so
 
 
 def find_secrets(text: str) -> list[str]:

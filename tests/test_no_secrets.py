@@ -50,7 +50,13 @@ def elsewhere() -> Iterator[Path]:
 
 
 def test_logs_are_looked_through_but_for_those_of_others(elsewhere: Path) -> None:
-    for name in ("home/server-5000.log", "moto-5001.log", "home/credentials.json", "data/files/readme.log"):
+    for name in (
+        "home/server-5000.log",
+        "moto-5001.log",
+        "radosgw0/client.admin.log",
+        "home/credentials.json",
+        "data/files/readme.log",
+    ):
         path = elsewhere / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"2026-11-22 {TOKEN}\n")
