@@ -41,7 +41,7 @@ class ElasticpypiPlugin {
     const environment = functionEnvironment(this.options);
     for (const [name, definition] of Object.entries(this.service.functions)) {
       definition.environment = {
-        ...(name === "api" ? environment.api : environment.indexer),
+        ...environment[name],
         ...definition.environment,
       };
     }

@@ -12,11 +12,19 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from elasticpypi.config import CONFIG_VARIABLE, OutputAccess, Settings, User, load_settings
+from elasticpypi.config import (
+    CONFIG_VARIABLE,
+    VARIABLE_PREFIX,
+    OutputAccess,
+    Settings,
+    User,
+    load_settings,
+    write_upstream,
+)
 from elasticpypi.errors import ConfigError
 from elasticpypi.passwords import is_hash
 
@@ -44,10 +52,10 @@ def resolve(environ: Mapping[str, str], *, stage: str | None = None) -> dict[str
     _check_names(settings)
     region = _find_region(settings, environ)
     _check_topic(settings, region)
-    environment = function_environment(settings)
-    _check_environment(environment)
-    api = {name: environment[name] for name in environment if name not in _OF_THE_SITE}
-    indexer = {name: environment[name] for name in environment if name not in _OF_THE_API}
+    _check_upstreams(settings)
+    environment = _divide(function_environment(settings))
+    for variables in environment.values():
+        _check_environment(variables)
     return {
         "service": settings.service,
         "stage": settings.stage,
@@ -62,7 +70,7 @@ def resolve(environ: Mapping[str, str], *, stage: str | None = None) -> dict[str
         "architecture": settings.architecture,
         "alarmActions": [] if settings.alarm_topic is None else [settings.alarm_topic],
         "python": sys.executable,
-        "environment": {"api": api, "indexer": indexer},
+        "environment": environment,
         **_resolve_site(settings),
     }
 
@@ -142,7 +150,14 @@ def _check_core_metadata(settings: Settings) -> None:
         )
 
 
-# Nobody logs in to the other functions.
+def _check_upstreams(settings: Settings) -> None:
+    if settings.table is None and settings.upstreams:
+        raise ConfigError(
+            "nobody would be asked: 'upstreams' are for an API, and static files alone have none; leave them out, or "
+            'have an API with "table": "acme-pypi"'
+        )
+
+
 _OF_THE_SITE = (
     "ELASTICPYPI_OUTPUT_BUCKET",
     "ELASTICPYPI_OUTPUT_URL",
@@ -157,7 +172,19 @@ _OF_THE_API = (
     "ELASTICPYPI_USERS",
     "ELASTICPYPI_URL",
     "ELASTICPYPI_COUNT_DOWNLOADS",
-)
+)  # nobody logs in to the other functions
+_OF_WHO_ASKS = ("ELASTICPYPI_UPSTREAMS", "ELASTICPYPI_OWN_NAMES")
+
+
+def _divide(environment: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return the variables of each function: what it needs to know, passwords above all, and nothing else."""
+    events = _without(environment, _OF_THE_API)  # which copies the files that are kept of upstreams
+    others = _without(events, _OF_WHO_ASKS)
+    return {"api": _without(environment, _OF_THE_SITE), "events": events, "sync": others, "site": others}
+
+
+def _without(environment: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name not in names}
 
 
 def function_environment(settings: Settings) -> dict[str, str]:
@@ -182,8 +209,15 @@ def function_environment(settings: Settings) -> dict[str, str]:
         "LOGO_WIDTH": None if settings.logo_width is None else str(settings.logo_width),
         "AUDIT_DAYS": None if settings.audit_days == Settings().audit_days else str(settings.audit_days),
         "COUNT_DOWNLOADS": "true" if settings.count_downloads else None,
+        "UPSTREAMS": _compact([write_upstream(each) for each in settings.upstreams]) if settings.upstreams else None,
+        "OWN_NAMES": _compact(settings.own_names) if settings.own_names else None,
     }
     return {f"ELASTICPYPI_{key}": value for key, value in given.items() if value is not None}
+
+
+def _compact(value: object) -> str:
+    """Return a value as JSON that wastes nothing of the little room."""
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _user(user: User) -> dict[str, Any]:
@@ -222,12 +256,20 @@ def _check_names(settings: Settings) -> None:
         )
 
 
+_SMALLER = {
+    "users": "have fewer users or share one between machines that may do the same",
+    "upstreams": "have fewer upstreams, or patterns that match more names and files each",
+    "own_names": "have patterns that match more names each",
+}
+
+
 def _check_environment(environment: Mapping[str, str]) -> None:
-    size = sum(len(f"{name}{value}".encode()) for name, value in environment.items())
-    if size > _LARGEST_ENVIRONMENT - _RESERVED:
+    sizes = {name: len(f"{name}{value}".encode()) for name, value in environment.items()}
+    if sum(sizes.values()) > _LARGEST_ENVIRONMENT - _RESERVED:
+        largest = max(sizes, key=sizes.__getitem__).removeprefix(VARIABLE_PREFIX).lower()
         raise ConfigError(
-            f"'users' is too large: the variables of a function would take {size} bytes, and Lambda allows about "
-            f"{_LARGEST_ENVIRONMENT - _RESERVED}; have fewer users or share one between machines that may do the same"
+            f"{largest!r} is too large: the variables of a function would take {sum(sizes.values())} bytes, and Lambda "
+            f"allows about {_LARGEST_ENVIRONMENT - _RESERVED}; {_SMALLER.get(largest, 'shorten it')}"
         )
 
 

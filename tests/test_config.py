@@ -15,7 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.security import generate_password_hash
 
-from elasticpypi.config import Gateway, OutputAccess, Permission, Settings, User, load_settings
+from elasticpypi.config import (
+    Gateway,
+    OutputAccess,
+    Permission,
+    Settings,
+    Upstream,
+    UpstreamMode,
+    User,
+    load_settings,
+)
 from elasticpypi.errors import ConfigError
 from elasticpypi.passwords import is_hash
 from tests.privileges import unprivileged
@@ -94,6 +103,8 @@ def test_nothing_configured_gives_the_defaults(path: Path) -> None:
         logo_width=None,
         audit_days=365,
         count_downloads=False,
+        upstreams=(),
+        own_names=(),
     )
     assert settings.all_users == ()
 
@@ -120,7 +131,8 @@ def test_every_key_of_a_file_is_read(path: Path) -> None:
         "logo_width": 120,
     }
     people = {"audit_days": 30, "count_downloads": True}
-    assert load(path, {**AWS, **deployment, **site, **people, "users": users, "data": "/srv"}) == Settings(
+    others = {"upstreams": [{"url": "https://pypi.example.org/simple", "mode": "redirect"}], "own_names": ["acme-*"]}
+    assert load(path, {**AWS, **deployment, **site, **people, **others, "users": users, "data": "/srv"}) == Settings(
         service="acme-pypi",
         stage="prod",
         bucket="acme-files",
@@ -148,6 +160,8 @@ def test_every_key_of_a_file_is_read(path: Path) -> None:
         logo_width=120,
         audit_days=30,
         count_downloads=True,
+        upstreams=(Upstream("pypi.example.org", "https://pypi.example.org/simple/", UpstreamMode.REDIRECT),),
+        own_names=("acme-*",),
     )
 
 
@@ -183,6 +197,14 @@ VARIABLES = [
     ("logo_width", "80", 80),
     ("audit_days", "30", 30),
     ("count_downloads", "true", True),
+    (
+        "upstreams",
+        '[{"name": "pypi", "url": "https://pypi.example.org/simple/", "mode": "proxy", "keep": true}]',
+        (Upstream("pypi", "https://pypi.example.org/simple/", UpstreamMode.PROXY, keep=True),),
+    ),
+    ("upstreams", "[]", ()),
+    ("own_names", '["acme-*", "tools"]', ("acme-*", "tools")),
+    ("own_names", "[]", ()),
 ]
 
 
@@ -364,6 +386,9 @@ WRONG_DOCUMENTS: list[tuple[dict[str, Any], str, str, str]] = [
     ({**LOCAL, "audit_days": True}, "'audit_days'", "whole number", '"audit_days": 400'),
     ({**LOCAL, "audit_days": "30"}, "'audit_days'", "whole number", '"audit_days": 400'),
     ({**LOCAL, "count_downloads": 1}, "'count_downloads'", "neither true nor false", '"count_downloads": true'),
+    ({**LOCAL, "own_names": "acme-*"}, "'own_names'", "not a list of patterns", '"own_names": ["acme-*"]'),
+    ({**LOCAL, "own_names": ["Acme_*"]}, "'own_names'", "'Acme_*'", '"own_names": ["acme-*"]'),
+    ({**LOCAL, "upstreams": {}}, "'upstreams'", "not a list", '"upstreams": [{"url": "https://'),
     ({**LOCAL, "users": {}}, "'users'", "not a list", '"users": [{"username": "'),
     ({**LOCAL, "users": ["x"]}, "'users[0]'", "not an object", '"users": [{"username": "'),
     ({**LOCAL, "users": [{"password": "x"}]}, "'users[0].username'", "missing", '"username": "'),
@@ -411,6 +436,14 @@ WRONG_VARIABLES: list[tuple[dict[str, str], list[str]]] = [
     ({"USERS": f'[{{"password": "{SECRET}",]'}, ["ELASTICPYPI_USERS is not JSON", "line 1, column 29"]),
     ({"USERS": '["x"]'}, ["'users[0]' in ELASTICPYPI_USERS is not an object", "ELASTICPYPI_USERS='[{"]),
     ({"USERS": '[{"username": ""}]'}, ["'users[0].password' in ELASTICPYPI_USERS is missing", '"password": "']),
+    ({"UPSTREAMS": ""}, ["'upstreams' in ELASTICPYPI_UPSTREAMS is not a list", "ELASTICPYPI_UPSTREAMS='[{"]),
+    ({"UPSTREAMS": f'[{{"password": "{SECRET}",]'}, ["ELASTICPYPI_UPSTREAMS is not JSON", "line 1, column 29"]),
+    (
+        {"UPSTREAMS": "[{}]"},
+        ["'upstreams[0].url' in ELASTICPYPI_UPSTREAMS is missing", '"url": "https://pypi.org/simp'],
+    ),
+    ({"OWN_NAMES": "acme-*"}, ["ELASTICPYPI_OWN_NAMES is not JSON", "line 1, column 1"]),
+    ({"OWN_NAMES": '["A"]'}, ["'own_names' in ELASTICPYPI_OWN_NAMES has 'A'", "ELASTICPYPI_OWN_NAMES='[\"acme-*\"]'"]),
     ({"USERNAME": "x"}, ["'password' is missing in the environment", "ELASTICPYPI_PASSWORD=something"]),
     ({"PASSWORD": SECRET}, ["'username' is missing in the environment", "ELASTICPYPI_USERNAME=standard"]),
     ({"BUCKET": "x"}, ["'table' is missing in the environment", "ELASTICPYPI_TABLE=acme"]),

@@ -46,6 +46,13 @@ CONFIGURATION: dict[str, Any] = {
     "password": SECRET,
     "overwrite": False,
 }
+WITH_PASSWORD: dict[str, Any] = {
+    "url": "https://pypi.example.org/simple/",
+    "mode": "proxy",
+    "username": "reader",
+    "password": "of-the-upstream",
+    "keep": True,
+}
 
 
 # The settings that serverless.yml takes -------------------------------------------------------------------------------
@@ -64,8 +71,10 @@ def path(tmp_path: Path) -> Path:
 
 def test_the_api_reads_the_settings_that_were_deployed(path: Path) -> None:
     users = [{"username": "ci", "password": "ünï", "permission": "upload", "projects": ["acme-*"]}]
-    looks = {"title": "Acme", "audit_days": 30, "count_downloads": True}
-    document = {**CONFIGURATION, **looks, "users": users, "url": "https://pypi.example.org/", "gateway": "http"}
+    looks = {"title": "Acme", "audit_days": 30, "count_downloads": True, "own_names": ["acme-*"]}
+    upstreams = [WITH_PASSWORD, {"url": "https://pypi.org/simple/", "mode": "proxy", "min-age": 7, "undated": "old"}]
+    more = {"users": users, "upstreams": upstreams, "url": "https://pypi.example.org/", "gateway": "http"}
+    document = {**CONFIGURATION, **looks, **more}
     environ = {"ELASTICPYPI_OVERWRITE": "true", "ELASTICPYPI_STAGE": "prod"}  # overrides reach the functions, too
     environment = resolved(path, document, **environ)["environment"]["api"]
     told = load_settings(environ=environment, default_path=path.with_name("none.json"))
@@ -73,11 +82,25 @@ def test_the_api_reads_the_settings_that_were_deployed(path: Path) -> None:
     assert told.overwrite
 
 
-def test_who_nobody_logs_in_to_is_told_no_password(path: Path) -> None:
-    environment = resolved(path, CONFIGURATION)["environment"]["indexer"]
+@pytest.mark.parametrize("function", ["events", "sync", "site"])
+def test_who_nobody_logs_in_to_is_told_no_password(path: Path, function: str) -> None:
+    environment = resolved(path, CONFIGURATION)["environment"][function]
     assert SECRET not in json.dumps(environment)
     told = load_settings(environ=environment, default_path=path.with_name("none.json"), serving=False)
     assert (told.bucket, told.table, told.service) == ("acme-pypi-files", "acme-pypi", "acme-pypi")
+
+
+def test_who_asks_upstreams_is_told_of_them_and_of_nobody_else_s_passwords(path: Path) -> None:
+    document = {**CONFIGURATION, "upstreams": [WITH_PASSWORD], "own_names": ["acme-*"]}
+    environment = resolved(path, document)["environment"]
+    environ = {"ELASTICPYPI_CONFIG": str(path)}
+    whole = load_settings(environ=environ, default_path=path)
+    for function, variables in environment.items():
+        told = load_settings(environ=variables, default_path=path.with_name("none.json"), serving=False)
+        asks = function in ("api", "events")
+        assert (told.upstreams, told.own_names) == ((whole.upstreams, whole.own_names) if asks else ((), ()))
+        assert ("of-the-upstream" in json.dumps(variables)) == asks
+        assert (SECRET in variables.values()) == (function == "api")
 
 
 def test_defaults_take_no_room() -> None:
@@ -133,6 +156,11 @@ def test_the_region_is_the_one_that_every_command_uses(
         assert AWS(profile=settings.profile, region=settings.region).region == expected
 
 
+UPSTREAMS = [
+    {"url": "https://pypi.org/simple/", "mode": "proxy", "deny": [f"projects-of-team-{n}-*" for n in range(99)]}
+]
+UPSTREAMS += [{**UPSTREAMS[0], "name": "other"}]
+OWN_NAMES = [f"of-the-house-{number}-which-is-long-enough" for number in range(99)]
 PAGES = {"output_bucket": "acme-pypi-pages"}
 WEBSITE = {**PAGES, "output_access": "website"}
 MANY = [{"username": f"user-{number}", "password": "x" * 40} for number in range(60)]
@@ -141,7 +169,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"bucket": None}, "'bucket'"),
     ({"gateway": "edge"}, "'gateway'"),
     ({"password": ""}, "'password'"),
-    ({"users": MANY}, "'users' is too large"),
+    ({"users": MANY}, "'users' is too large: the variables of a function would take "),
+    ({"users": MANY}, "have fewer users or share one"),
+    ({"upstreams": UPSTREAMS}, "'upstreams' is too large"),
+    ({"upstreams": UPSTREAMS}, "have fewer upstreams, or patterns"),
+    ({"own_names": OWN_NAMES}, "'own_names' is too large"),
+    ({"title": "x" * 4000}, "'title' is too large"),
     ({"service": "a" * 60}, "'service' and 'stage' are too long"),
     ({**PAGES, "output_bucket": "acme-pypi-files"}, "'output_bucket'"),
     (WEBSITE, "'packages_url' is missing"),
@@ -170,6 +203,14 @@ def test_credentials_that_protect_nothing_are_refused(path: Path) -> None:
         resolved(path, {**website, "username": "standard", "password": SECRET})
 
 
+def test_static_files_alone_ask_nobody(path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"nobody would be asked: 'upstreams' are for an API.*\"table\": \"acme-pypi\""
+    ):
+        resolved(path, {**ALONE, "upstreams": [WITH_PASSWORD]})
+    assert resolved(path, {**ALONE, "own_names": ["acme-*"]})["shape"] == "alone"
+
+
 def test_cloudfront_lets_in_whom_it_can_compare_and_who_may_see_all_projects(path: Path) -> None:
     users = [
         {"username": "reader", "password": "ünï"},
@@ -193,7 +234,7 @@ def test_what_keeps_static_files_current_is_told_of_them_and_the_api_is_not(path
     environment = resolved(path, {**CONFIGURATION, **PAGES, **site})["environment"]
     titled = {**CONFIGURATION, "title": site["title"]}  # of its pages as well
     assert resolved(path, titled)["environment"]["api"] == environment["api"]
-    told = load_settings(environ=environment["indexer"], default_path=path.with_name("none.json"), serving=False)
+    told = load_settings(environ=environment["events"], default_path=path.with_name("none.json"), serving=False)
     for key, value in {**PAGES, **site}.items():
         assert getattr(told, key) == value
 
@@ -216,7 +257,11 @@ def test_a_local_configuration_is_not_deployed(path: Path) -> None:
 # What `sls package` makes of them -------------------------------------------------------------------------------------
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "rest": {"users": [{"username": "ci", "password": "x"}], "alarm_topic": TOPIC},
+    "rest": {
+        "users": [{"username": "ci", "password": "x"}],
+        "alarm_topic": TOPIC,
+        "upstreams": [{**WITH_PASSWORD, "password": SECRET}],
+    },
     "http": {"gateway": "http", "architecture": "x86_64", "runtime": "python3.14"},
     "taken over": {"take_over": True, "snap_start": True},
     "with pages": {"output_bucket": "acme-pypi-pages"},
@@ -288,7 +333,10 @@ def test_no_function_may_do_anything_to_everything(packaged: Project) -> None:
     for policy in (*policies, *of_type(template, "AWS::IAM::Policy").values()):
         for statement in policy["PolicyDocument"]["Statement"]:
             if statement["Effect"] == "Deny":
-                assert json.dumps(statement["Resource"]).endswith(':::acme-pypi-files/.elasticpypi/publishers.json"}')
+                assert re.search(
+                    r':::acme-pypi-files/\.elasticpypi/(publishers\.json|upstream/\*)"}$',
+                    json.dumps(statement["Resource"]),
+                )
             assert [action for action in statement["Action"] if "*" in action] == []
             resource = json.dumps(statement["Resource"])
             assert resource not in ('"*"', '["*"]')
@@ -367,8 +415,19 @@ def test_functions_run_as_configured(packaged: Project) -> None:
         assert function["Runtime"] == configuration.get("runtime", "python3.13")
         assert function["Architectures"] == [configuration.get("architecture", "arm64")]
         variables = function["Environment"]["Variables"]
-        is_api = function["Handler"] == "elasticpypi.handler.api.handle"
-        assert variables.get("ELASTICPYPI_PASSWORD") == (SECRET if is_api else None)  # with all its "${…}"
+        name = function["Handler"].split(".")[2]
+        assert variables.get("ELASTICPYPI_PASSWORD") == (SECRET if name == "api" else None)  # with all its "${…}"
+        told = json.loads(variables.get("ELASTICPYPI_UPSTREAMS", "[]"))
+        assert [each["password"] for each in told] == (
+            [SECRET] if "upstreams" in configuration and name in ("api", "events") else []
+        )
+
+
+def test_the_indexer_has_room_for_large_files_on_their_way(packaged: Project) -> None:
+    functions = of_type(packaged.template(), "AWS::Lambda::Function").values()
+    rooms = {f["Handler"]: f.get("EphemeralStorage", {}).get("Size") for f in functions}
+    assert rooms.get("elasticpypi.handler.events.handle", 4096) == 4096  # MB
+    assert {size for handler, size in rooms.items() if handler != "elasticpypi.handler.events.handle"} == {None}
 
 
 def test_nobody_else_on_the_machine_reads_what_was_packaged(packaged: Project) -> None:
