@@ -69,11 +69,12 @@ def sync(
 
     Lists both sides in order, in constant memory but for those that cannot be read, and hands the keys that differ to
     `reconcile_all`. Files that somebody is still writing are waited for as long as the patience lasts, then left as
-    `unsettled`: what has never been whole is not missing. Once `time.monotonic()` has come to the deadline it stops;
+    `unsettled`. Once `time.monotonic()` has come to the deadline it stops;
     what was done stays, and the next run does the rest. `progress` is told of the report again and again, as it grows.
 
     What fails about one key leaves the others alone; UnavailableError where catalog or storage themselves fail. The
-    catalog is complete as soon as it knows something of every key: also that its object cannot be read.
+    catalog is complete as soon as it knows something of every key: also that its object cannot be read. Of a file that
+    is still being written nothing may be known, and its name would be taken for nobody's.
     """
     identity = catalog.identity()
     report = SyncReport()
@@ -104,7 +105,8 @@ def sync(
         waiting, report.unsettled = report.unsettled, []
         looked = (_look(catalog, storage, key) for key in waiting)
         bring_together([each for each in looked if _is_to_be_done(storage, each, report)])
-    if not (prefix or report.is_partial or any(catalog.entry(key).content is None for key in report.failed)):
+    unknown = any(catalog.entry(key).content is None for key in (*report.failed, *report.unsettled))
+    if not (prefix or report.is_partial or unknown):
         catalog.mark_complete(identity)
     return report
 

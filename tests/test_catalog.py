@@ -811,3 +811,19 @@ def test_a_closed_catalog_opens_again(path: Path) -> None:
     catalog.close()
     assert catalog.entry(KEY).content == FILE
     catalog.close()
+
+
+def test_pages_of_names_that_are_not_ours_are_forgotten_after_a_month(tmp_path: Path) -> None:
+    path, other = tmp_path / "catalog.sqlite", NormalizedName("other")
+    catalog = SqliteCatalog(path)
+    put(catalog, KEY)
+    now = time.time_ns() // 1000
+    old, new = KeptPage(now - 31 * 86_400 * 10**6, b"old"), KeptPage(now - 29 * 86_400 * 10**6, b"new")
+    for name, form, page in ((ACME, "html", old), (other, "html", old), (other, "json", new)):
+        catalog.keep_page(name, form, page)
+    catalog.close()
+    again = SqliteCatalog(path)
+    again.keep_page(NormalizedName("another"), "html", new)
+    found = [again.page(ACME, "html"), again.page(other, "html"), again.page(other, "json")]
+    assert found == [old, None, new]
+    again.close()

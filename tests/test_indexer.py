@@ -524,8 +524,10 @@ def test_files_that_are_still_written_are_left(scene: Scene, tmp_path: Path, whe
     scene.counted.unsettled = {WHEEL}
     assert scene.sync() == SyncReport(added=[SDIST], unsettled=[WHEEL])
     assert scene.content(WHEEL) is None
+    assert not scene.catalog.is_complete()  # or its name would be taken for nobody's
     scene.counted.unsettled = set()
     assert scene.sync() == SyncReport(added=[WHEEL], unchanged=1)
+    assert scene.catalog.is_complete()
 
 
 def test_files_that_settle_while_they_are_waited_for_are_put_down_as_what_they_are(

@@ -116,8 +116,7 @@ def _run(source: Source, *, data: Path | None, dry_run: bool, as_json: bool) -> 
     report = Report()
     try:
         with _index(data, dry_run=dry_run) as index, _watching() as watcher:
-            if not index.is_complete():
-                index.sync()
+            index.complete()
             bring_in(index, source, watcher, report, dry_run=dry_run, by=actor())
     except BaseException:
         if report.imported:  # what has come in has come in, whatever has stopped the rest

@@ -149,8 +149,7 @@ def _destination(url: str | None, data: Path | None) -> Iterator[_Destination]:
     if data is None and settings.data is None and settings.bucket is None and not DEFAULT_DATA.is_dir():
         raise ConfigError("there is no index here: name one with --url, with ELASTICPYPI_URL or with --data")
     with configured_index(data, may_create=True) as index:
-        if not index.is_complete():
-            index.sync()
+        index.complete()
         yield _ConfiguredIndex(index)
 
 

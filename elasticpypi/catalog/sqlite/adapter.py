@@ -50,6 +50,8 @@ _KIND = Kind(
     if_damaged="remove it and run `elasticpypi sync`, which makes it anew from the storage",
 )
 _ROOT = ""
+_PAGE_MICROSECONDS = 30 * 86_400 * 1_000_000
+_FORGETTING_SECONDS = 3600.0
 _TOMBSTONE_SECONDS = 24 * 60 * 60
 _KEYS_PER_READ = 1000
 _REMEMBERED = 16 * 1024  # revisions, about 2 MB
@@ -65,6 +67,7 @@ class SqliteCatalog:
     def __init__(self, path: Path) -> None:
         self.pool = Pool(path, _KIND, self._notice)
         self._changes_path = self.pool.path.with_name(path.name + "-changes")
+        self._forget_at = 0.0  # when pages of names that are not ours are looked through, on the monotonic clock
         try:
             self.pool.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._memory = _Memory(Changes(self._changes_path), identity=0)
@@ -193,7 +196,10 @@ class SqliteCatalog:
         return KeptPage(*row) if row else None
 
     def keep_page(self, name: NormalizedName | None, form: str, page: KeptPage) -> None:
-        with self._writing() as connection:
+        with self.pool.writing() as connection:  # without a word to others: nothing that they remember has changed
+            if time.monotonic() >= self._forget_at:
+                _forget_pages(connection)
+                self._forget_at = time.monotonic() + _FORGETTING_SECONDS
             connection.execute(
                 "INSERT INTO pages (project, form, revision, body) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
                 " SET revision = excluded.revision, body = excluded.body WHERE excluded.revision > revision",
@@ -285,6 +291,14 @@ class _Memory:
 
 
 _SELECT_ENTRY = "SELECT key, project, generation, fingerprint, content FROM entries"
+
+
+def _forget_pages(connection: sqlite3.Connection) -> None:
+    """Forget the pages of projects that are not ours (those of upstreams) when they were kept a month ago."""
+    before = time.time_ns() // 1000 - _PAGE_MICROSECONDS
+    connection.execute(
+        "DELETE FROM pages WHERE revision < ? AND project NOT IN (SELECT name FROM projects WHERE live > 0)", (before,)
+    )
 
 
 def _next(counter: int) -> int:
