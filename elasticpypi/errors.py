@@ -79,6 +79,18 @@ class QueueError(UnavailableError):
     """The queue takes no work."""
 
 
+class UpstreamError(UnavailableError):
+    """Another index does not answer, or not as it should; the message names it and says why."""
+
+    def __init__(self, upstream: str, reason: str) -> None:
+        super().__init__(upstream, reason)
+        self.upstream = upstream  # what the configuration calls it
+        self.reason = reason  # the rest of the sentence, without URLs: "does not answer within 10 seconds"
+
+    def __str__(self) -> str:
+        return f"the upstream {self.upstream!r} {self.reason}"
+
+
 class StorageFullError(StorageError):
     """The storage has no room left."""
 

@@ -51,27 +51,37 @@ from elasticpypi.storage import Incoming, LocalFile, SignedURL, Slot, Storage, S
 from elasticpypi.sync import SyncReport
 from elasticpypi.tokens import Token, Tokens, describe_token
 from elasticpypi.uploads import Claim, claim_by_filename, prove_alone
+from elasticpypi.upstream.model import LARGEST_COPY, Asked, Elsewhere, HeldBack, Listing, NotOurs, UpstreamFile
 
 if TYPE_CHECKING:
     from elasticpypi.aws import AWS
     from elasticpypi.backup.restoring import RestoreReport
     from elasticpypi.backup.writing import BackupReport
+    from elasticpypi.upstream.files import FoundUpstreamFile, UpstreamStream
+    from elasticpypi.upstream.pages import Upstreams
 
 __all__ = [
     "DOWNLOADS_KEPT_DAYS",
     "EVENT_LOGGER",
+    "LARGEST_COPY",
     "Action",
     "Added",
+    "Asked",
     "Claim",
     "Counts",
+    "Elsewhere",
     "Event",
     "Excerpt",
     "Failed",
     "FinishRequest",
     "FoundFile",
+    "FoundUpstreamFile",
+    "HeldBack",
     "Incoming",
     "Index",
+    "Listing",
     "LocalFile",
+    "NotOurs",
     "Outcome",
     "Page",
     "ProjectDownloads",
@@ -82,6 +92,8 @@ __all__ = [
     "Slot",
     "SyncReport",
     "Token",
+    "UpstreamFile",
+    "UpstreamStream",
     "Variant",
     "Wanted",
     "claim_by_filename",
@@ -99,7 +111,7 @@ __all__ = [
 
 _ATTEMPTS = 20
 _POLLING_SECONDS = 0.1
-_SETTLING_SECONDS = 10.0  # for files that are being copied into the directory while a backup is written
+_SETTLING_SECONDS = 10.0  # for files that are being copied into the directory while a backup is written, or all is read
 _MARKER = "storage-was-made"  # in the data directory
 _SECRET_BYTES = 32
 _SESSION_SECRET = ("secret", "sessions")  # kind and id of the record
@@ -126,8 +138,12 @@ class Index:
         overwrite: bool = False,
         audit_days: int = 365,
         count_downloads: bool = False,
+        upstreams: Upstreams | None = None,
     ) -> None:
-        """Without a `ledger` there are no tokens and no sessions, and of the audit trail only what is logged."""
+        """Without a `ledger` there are no tokens and no sessions, and of the audit trail only what is logged.
+
+        Without `upstreams` nobody else is asked for names that are not ours.
+        """
         self._catalog = catalog
         self._storage = storage
         self._ledger = NoLedger() if ledger is None else ledger
@@ -137,12 +153,47 @@ class Index:
         self.downloads = Downloads(self._ledger, is_on=count_downloads)
         self.tokens = Tokens(self._ledger, self.audit)
         self.publishers = Publishers(storage, self._ledger, self.tokens, self.audit)
+        self._upstreams = upstreams
+
+    @property
+    def has_upstreams(self) -> bool:
+        """Whether anybody else is asked for names that are not ours."""
+        return self._upstreams is not None and self._upstreams.are_configured
+
+    @property
+    def upstreams(self) -> Upstreams:
+        """Those others."""
+        if self._upstreams is None:  # an index that names none starts without what asks them
+            from elasticpypi.upstream.pages import Upstreams
+
+            self._upstreams = Upstreams(self._catalog, self._storage)
+        return self._upstreams
+
+    def find_upstream(self, name: NotOurs) -> Listing | Elsewhere:
+        """Return what clients get for a name that is not ours.
+
+        Raise NotFoundError where nobody has it or may be asked for it, UpstreamError where somebody does not say.
+        """
+        if not self.has_upstreams:
+            raise _unknown_project(name)
+        return self.upstreams.find(name)
+
+    def locate(self, name: NormalizedName) -> int | NotOurs:
+        """Return the revision of a project's page with one small read, or the proof that the name is not ours.
+
+        A name is ours from its first file on and stays so. What cannot be read is an error, and never a proof.
+        """
+        revision = self._catalog.revision(name)
+        self._check_complete()
+        if revision is None:  # perhaps it came while the catalog was made: what is missing is looked for once more
+            revision = self._catalog.revision(name)
+            self._check_complete()
+        return NotOurs(name) if revision is None else revision
 
     def project_revision(self, name: NormalizedName) -> int:
         """Return the revision of a project's page with one small read; raise NotFoundError for an unknown project."""
-        revision = self._catalog.revision(name)
-        self._check_complete()
-        if revision is None:
+        revision = self.locate(name)
+        if not isinstance(revision, int):
             raise _unknown_project(name)
         return revision
 
@@ -168,6 +219,26 @@ class Index:
         project = self.snapshot(name)
         rendered = render_project(project, variant.form, base=variant.base)
         return self._pages.keep_elsewhere(name, project.revision, variant, rendered)
+
+    def upstream_page_elsewhere(self, listing: Listing, variant: Variant) -> SignedURL:
+        """Do as `project_page_elsewhere` with the page of a project that upstream has."""
+        found = self._pages.find_elsewhere(listing.name, listing.revision, variant)
+        if found is not None:
+            return found
+        rendered = self.upstreams.render(listing, variant.form, base=variant.base)
+        return self._pages.keep_elsewhere(listing.name, listing.revision, variant, rendered)
+
+    def why(self, name: NormalizedName, *, most: int | None = None) -> dict[str, Any]:
+        """Return what clients get for a name, and why, as `/api/v1/` gives it: of lists the first `most` (None: all).
+
+        For what is ours nobody else is asked, nor for what the configuration says is ours.
+        """
+        from elasticpypi.upstream.explaining import explain
+
+        located, pattern = self.locate(name), self.upstreams.own_pattern(name)
+        is_ours = isinstance(located, int)
+        asked = () if isinstance(located, int) or pattern is not None else self.upstreams.explain(located)
+        return explain(name, asked, is_ours=is_ours, own_pattern=pattern, most=most)
 
     def root_revision(self, form: Form) -> int:
         """Return the revision of the list of projects with one small read; as JSON it shows every project's serial."""
@@ -434,6 +505,11 @@ class Index:
             progress=progress,
         )
 
+    def complete(self) -> None:
+        """Let the catalog know the whole storage, if it does not yet, files included that are just being written."""
+        if not self.is_complete():
+            self.sync(patience_seconds=_SETTLING_SECONDS)
+
     def find_drift(self, *, patience_seconds: float = 0, deadline: float = math.inf) -> SyncReport:
         """Tell where catalog and storage differ, and change nothing; at the deadline, as `sync` does, only so far.
 
@@ -461,8 +537,7 @@ class Index:
             return restore_backup(self._catalog, self._storage, stream)
         finally:  # a backup that ends too early has brought something, too
             self.publishers.record_restored(trusted, by=by)
-            if not self._catalog.is_complete():
-                self.sync()
+            self.complete()
 
     def problems(self) -> Iterable[Entry]:
         """Return what somebody should look at: rejected files, decisions that cannot be read."""
@@ -583,14 +658,28 @@ def _open_on_aws(settings: Settings, *, bucket: str, table: str) -> Index:
     from elasticpypi.catalog.dynamodb import DynamoDBCatalog, DynamoDBLedger
     from elasticpypi.storage.s3 import S3Storage
 
+    catalog, storage = DynamoDBCatalog(aws, table), S3Storage(aws, bucket)
+    return _open(settings, catalog, storage, DynamoDBLedger(aws, table))
+
+
+def _open(settings: Settings, catalog: Catalog, storage: Storage, ledger: Ledger) -> Index:
     return Index(
-        DynamoDBCatalog(aws, table),
-        S3Storage(aws, bucket),
-        ledger=DynamoDBLedger(aws, table),
+        catalog,
+        storage,
+        ledger=ledger,
         overwrite=settings.overwrite,
         audit_days=settings.audit_days,
         count_downloads=settings.count_downloads,
+        upstreams=_open_upstreams(settings, catalog, storage),
     )
+
+
+def _open_upstreams(settings: Settings, catalog: Catalog, storage: Storage) -> Upstreams | None:
+    if not (settings.upstreams or settings.own_names):
+        return None
+    from elasticpypi.upstream.pages import Upstreams
+
+    return Upstreams(catalog, storage, settings.upstreams, own_names=settings.own_names, url=settings.url)
 
 
 def _open_without_table(settings: Settings, *, bucket: str, output_bucket: str) -> Index:
@@ -627,11 +716,4 @@ def _open_in_directory(settings: Settings, data: Path, *, may_create: bool) -> I
     if may_create and not marker.exists():
         storage.initialise()
         marker.touch()
-    return Index(
-        catalog,
-        storage,
-        ledger=SqliteLedger(data / "ledger.sqlite"),
-        overwrite=settings.overwrite,
-        audit_days=settings.audit_days,
-        count_downloads=settings.count_downloads,
-    )
+    return _open(settings, catalog, storage, SqliteLedger(data / "ledger.sqlite"))

@@ -24,6 +24,8 @@ _BUNDLES: Mapping[str, tuple[str, ...]] = {"upload.js": ("site.js", "upload.js")
 
 _FOLDER = Path(__file__).parent / "templates" / "site"
 _SCHEMES = ("http", "https")
+_MOST_TEXT = 300  # characters of what should be a line
+_CUT = "…"
 _MOST_LINKS = 50  # to what a project says is its own
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # not even escaped
 
@@ -45,6 +47,12 @@ def describe_size(size: int | None) -> str:
     while value >= 999.5 and (following := next(units, None)) is not None:
         value, unit = value / 1000, following
     return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+
+
+def one_line(text: str | None) -> str:
+    """Return the beginning of a text, on one line; "" where there is none."""
+    line = " ".join((text or "")[: 10 * _MOST_TEXT].split())
+    return line if len(line) <= _MOST_TEXT else f"{line[:_MOST_TEXT]}{_CUT}"
 
 
 def project_links(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

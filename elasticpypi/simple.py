@@ -1,8 +1,9 @@
 """The pages of the simple repository API: a project, or the root, as JSON and as its HTML projection.
 
 Specifications: PEP 503 (HTML), 592 (yanked), 629 (version), 658 and 714 (core metadata), 691 (JSON), 700 (versions,
-sizes, upload times), 792 (project status), 833 (HTML stays at 1.4). Keys with an underscore are no part of them:
-`_last-serial` is what mirrors such as bandersnatch follow, as on PyPI. Pure: the same arguments give the same bytes.
+sizes, upload times), 740 (provenance), 792 (project status), 833 (HTML stays at 1.4). Keys with an underscore are no
+part of them: `_last-serial` is what mirrors such as bandersnatch follow, as on PyPI. Pure: the same arguments give the
+same bytes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 API_VERSION = "1.4"
+API_VERSION_WITHOUT_SIZES = "1.0"  # from 1.1 on a page must have them (PEP 700)
 
 UP_FROM_PROJECT = "../../"  # from a project's page to the index
 
@@ -131,11 +133,11 @@ def describe_listed(
 ) -> dict[str, Any]:
     """Return the page, but for its files, of a project that is known from a list only: active, without a serial.
 
-    API 1.1 demands a size of every file: without it the page says that it is one of 1.0 (PEP 700).
+    Without the size of every file the page says that it is one of an older API.
     """
     has_sizes = all("size" in file for file in files)
     return {
-        "meta": {"api-version": API_VERSION if has_sizes else "1.0"},
+        "meta": {"api-version": API_VERSION if has_sizes else API_VERSION_WITHOUT_SIZES},
         "name": name,
         "project-status": {"status": Status.ACTIVE},
         "versions": list(versions),
@@ -158,11 +160,11 @@ def _html_links(files: Iterator[Mapping[str, Any]]) -> Iterator[Markup]:
 
     while chunk := list(itertools.islice(files, _LINKS)):
         texts = iter(escape_all([text for file in chunk for text in _html_texts(file)]))
-        rows = zip(chunk, texts, texts, texts, texts, texts, strict=True)
+        rows = zip(chunk, texts, texts, texts, texts, texts, texts, strict=True)
         yield Markup("".join(itertools.starmap(_html_link, rows)))  # noqa: S704  # of texts that are escaped
 
 
-def _html_texts(file: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+def _html_texts(file: Mapping[str, Any]) -> tuple[str, str, str, str, str, str]:
     """Return what stands in a link to a file; "" where nothing does."""
     url, metadata, yanked = file["url"], file.get("core-metadata", False), file.get("yanked", False)
     fragment = one_hash(file["hashes"])
@@ -171,12 +173,19 @@ def _html_texts(file: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
         file.get("requires-python") or "",
         (one_hash(metadata) or "") if isinstance(metadata, Mapping) else "true" if metadata else "",
         yanked if isinstance(yanked, str) else "",
+        file.get("provenance") or "",
         file["filename"],
     )
 
 
 def _html_link(
-    file: Mapping[str, Any], url: str, requires_python: str, core_metadata: str, reason: str, filename: str
+    file: Mapping[str, Any],
+    url: str,
+    requires_python: str,
+    core_metadata: str,
+    reason: str,
+    provenance: str,
+    filename: str,
 ) -> str:
     """Return the link to a file, out of texts that are escaped."""
     has_python = file.get("requires-python") is not None
@@ -185,7 +194,8 @@ def _html_link(
         f' data-core-metadata="{core_metadata}" data-dist-info-metadata="{core_metadata}"' if core_metadata else ""
     )
     yanked = f' data-yanked="{reason}"' if reason or file.get("yanked", False) is True else ""
-    return f'    <a href="{url}"{python}{metadata}{yanked}>{filename}</a><br>\n'
+    proven = f' data-provenance="{provenance}"' if provenance else ""
+    return f'    <a href="{url}"{python}{metadata}{yanked}{proven}>{filename}</a><br>\n'
 
 
 def escape_all(texts: Sequence[str]) -> list[str]:

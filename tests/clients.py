@@ -13,13 +13,12 @@ import json
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Protocol, cast
 from urllib.parse import quote, urlsplit
@@ -28,6 +27,7 @@ import requests
 from packaging.utils import NormalizedName, canonicalize_name
 from pypi_simple import ProjectPage
 
+from tests.listening import Listener
 from tests.running import bare_environment
 
 JSON = "application/vnd.pypi.simple.v1+json"
@@ -45,6 +45,7 @@ _CUT_OFF = {
     "TERM": "dumb",
 }
 _TIMEOUT_SECONDS = 110.0
+_AS_IT_IS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,21 +318,20 @@ class Recorder:
 
 
 @contextmanager
-def recording(server_url: str) -> Iterator[Recorder]:
-    """Put a proxy in front of a server that hands on everything as it is, and remembers all but the bodies."""
-    with _Proxy(server_url) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield proxy.recorder
-        finally:
-            proxy.shutdown()
-            thread.join()
+def recording(server_url: str, *, adding: Mapping[str, str] = _AS_IT_IS) -> Iterator[Recorder]:
+    """Put a proxy in front of a server that hands on everything as it is, and remembers all but the bodies.
+
+    `adding` are headers that it adds to requests, in place of those that they have.
+    """
+    proxy = _Proxy(server_url, adding)
+    with proxy.running():
+        yield proxy.recorder
 
 
-class _Proxy(ThreadingHTTPServer):
-    def __init__(self, server_url: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+class _Proxy(Listener):
+    def __init__(self, server_url: str, adding: Mapping[str, str]) -> None:
+        super().__init__(_Handler)
+        self.adding = adding
         parts = urlsplit(server_url)
         self.netloc, self.prefix = parts.netloc, parts.path
         self.recorder = Recorder(f"http://127.0.0.1:{self.server_port}{self.prefix}")
@@ -344,7 +344,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         proxy = cast(_Proxy, self.server)
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        answer, content = self._hand_on(proxy.netloc, body)
+        answer, content = self._hand_on(proxy, body)
         request = {name.lower(): value for name, value in self.headers.items()}
         response = {name.lower(): value for name, value in answer.getheaders()}
         path = self.path.removeprefix(proxy.prefix)
@@ -363,10 +363,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         self.wfile.write(content)
 
-    def _hand_on(self, netloc: str, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
-        with closing(http.client.HTTPConnection(netloc, timeout=60)) as upstream:
+    def _hand_on(self, proxy: _Proxy, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
+        with closing(http.client.HTTPConnection(proxy.netloc, timeout=60)) as upstream:
             upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-            for name, value in self.headers.items():
+            kept = [(name, value) for name, value in self.headers.items() if name not in proxy.adding]
+            for name, value in (*kept, *proxy.adding.items()):
                 upstream.putheader(name, value)
             upstream.endheaders(body)
             answer = upstream.getresponse()

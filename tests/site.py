@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import time
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -22,17 +25,23 @@ from elasticpypi.catalog import Catalog
 from elasticpypi.catalog.dynamodb import DynamoDBCatalog, DynamoDBLedger
 from elasticpypi.catalog.sqlite import SqliteCatalog
 from elasticpypi.cli.main import main
-from elasticpypi.config import Permission, Settings, User
+from elasticpypi.config import Permission, Settings, Upstream, User
+from elasticpypi.handler.copying import Copies, read_keep_request
+from elasticpypi.handler.gateway import LARGEST_ANSWER
+from elasticpypi.handler.logs import Lines
 from elasticpypi.index import Index, open_index
 from elasticpypi.names import parse_filename
 from elasticpypi.storage import Storage
 from elasticpypi.storage.filesystem import FilesystemStorage
 from elasticpypi.storage.s3 import S3Storage
+from elasticpypi.upstream.fetching import Limits
+from elasticpypi.upstream.pages import Upstreams
 from elasticpypi.web.app import create_app
 from elasticpypi.web.pages import Pages
 from elasticpypi.web.routes import route
 from elasticpypi.web.sessions import Sessions
 from tests.aws import Cloud
+from tests.running import PATIENCE_SECONDS
 
 JSON = "application/vnd.pypi.simple.v1+json"
 USERS = (
@@ -191,6 +200,32 @@ class Account:
         )
 
 
+@dataclass(slots=True)
+class Clock:
+    """A clock that tests turn."""
+
+    now: float = 1_800_000_000.0  # seconds since 1970: in January 2027
+
+    def __call__(self) -> float:
+        return self.now
+
+    def turn(self, *, seconds: float = 0, days: float = 0) -> None:
+        self.now += seconds + days * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Whom an index asks for names that are not its own, and how."""
+
+    upstreams: Sequence[Upstream] = ()
+    own_names: Sequence[str] = ()
+    limits: Limits | None = None  # None: the usual ones
+    clock: Callable[[], float] = time.time
+
+
+NOBODY = Outside()
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """An index, and a client of its application."""
@@ -229,9 +264,9 @@ class Site:
         assert response.status_code == 200, response.text
         return cast(dict[str, Any], response.json)
 
-    def reopen(self, *, overwrite: bool) -> Site:
-        """Open the same index once more, otherwise configured."""
-        return _open(self.place, overwrite=overwrite)
+    def reopen(self, *, overwrite: bool = False, outside: Outside = NOBODY, complete: bool = True) -> Site:
+        """Open the same index once more, otherwise configured; its catalog is only completed where it is said so."""
+        return _open(self.place, overwrite=overwrite, outside=outside, complete=complete)
 
     def run(self, *arguments: str, text: str | None = None) -> Result:
         """Run a command on the index, in this process."""
@@ -290,20 +325,49 @@ def upload_form(file: Path, fields: Mapping[str, str | None] = _AS_IT_IS) -> lis
     return [*given, ("content", (io.BytesIO(data), file.name))]
 
 
-def open_site(data: Path, *, overwrite: bool = False) -> Site:
+def open_site(data: Path, *, overwrite: bool = False, outside: Outside = NOBODY) -> Site:
     """Open an index in `data` and complete its catalog."""
-    return _open(Directory(data), overwrite=overwrite)
+    return _open(Directory(data), overwrite=overwrite, outside=outside)
 
 
-def open_cloud_site(cloud: Cloud, *, overwrite: bool = False) -> Site:
+def open_cloud_site(cloud: Cloud, *, overwrite: bool = False, outside: Outside = NOBODY) -> Site:
     """Open an index in a new bucket and a new table, and complete its catalog."""
-    return _open(Account(cloud, cloud.make_bucket(), cloud.make_table()), overwrite=overwrite)
+    return _open(Account(cloud, cloud.make_bucket(), cloud.make_table()), overwrite=overwrite, outside=outside)
 
 
-def _open(place: Place, *, overwrite: bool) -> Site:
+def _open(place: Place, *, overwrite: bool, outside: Outside, complete: bool = True) -> Site:
     index = place.open(overwrite=overwrite)
-    index.sync()
-    return Site(index, Client(create_app(index, Authenticator(USERS, tokens=index.tokens))), place)
+    if complete:
+        index.sync(patience_seconds=PATIENCE_SECONDS)  # files that were written just now are looked at, too
+    behind: Mapping[str, Any] = {}
+    if outside is not NOBODY:
+        index = _with_upstreams(index, outside)
+        if isinstance(place, Account):  # a gateway, and a queue: nothing is sent while it is made
+            behind = {"largest_answer": LARGEST_ANSWER, "keep_later": partial(_keep, index)}
+    return Site(index, Client(create_app(index, Authenticator(USERS, tokens=index.tokens), **behind)), place)
+
+
+def _keep(index: Index, request: Mapping[str, Any]) -> None:
+    """Copy a file of an upstream at once, as the other function does when it hears of it."""
+    read = read_keep_request(json.loads(json.dumps(request)))
+    assert read is not None
+    lines = Lines(service="acme", stage="dev", stream=io.StringIO())
+    Copies(index, lines, pauses=()).bring(read, time.monotonic() + PATIENCE_SECONDS)
+
+
+def _with_upstreams(index: Index, outside: Outside) -> Index:
+    """Return an index that asks others, which `open_index` would do by the real time."""
+    catalog, storage = index._catalog, index._storage  # noqa: SLF001
+    upstreams = Upstreams(
+        catalog,
+        storage,
+        outside.upstreams,
+        own_names=outside.own_names,
+        limits=outside.limits,
+        clock=outside.clock,
+    )
+    ledger = index._ledger  # noqa: SLF001
+    return Index(catalog, storage, ledger=ledger, overwrite=index.overwrite, upstreams=upstreams)
 
 
 def routes_of(index: Index, *, metrics: Blueprint | None = None) -> Flask:

@@ -104,3 +104,21 @@ def test_a_filename_that_is_not_text_stops_nothing(tmp_path: Path) -> None:
     index = open_index(Settings(), data=data)
     assert index.sync(patience_seconds=10).added == [wheel.name]
     index.close()
+
+
+def test_a_name_that_appears_while_the_catalog_is_made_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "data"
+    index = open_index(Settings(), data=data)
+    make_wheel(data / "files", "acme", "1.0")
+    is_complete = SqliteCatalog.is_complete
+
+    def is_complete_by_then(catalog: SqliteCatalog) -> bool:
+        """Let the catalog be made between two looks at it."""
+        monkeypatch.setattr(SqliteCatalog, "is_complete", is_complete)
+        index.sync(patience_seconds=10)
+        return is_complete(catalog)
+
+    monkeypatch.setattr(SqliteCatalog, "is_complete", is_complete_by_then)
+    assert isinstance(index.locate(ACME), int)
+    assert not isinstance(index.locate(NormalizedName("spam")), int)
+    index.close()

@@ -13,7 +13,7 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 # What a test's name is like -> its group; the first that fits. All others go one by one.
 _GROUPS = (
     (r"tests/test_deploy\.py::\w+\[(.*)\]", r"packaged: \1"),
-    (r"tests/test_(?:deploy|loop|loop_calls|loop_policies)\.py::.*", "deployment"),
+    (r"tests/test_(?:deploy|loop|loop_calls|loop_policies|loop_upstream)\.py::.*", "deployment"),
     (r"tests/test_clients_\w+\.py::\w+\[aws.*", "deployment"),
     (r"(tests/test_(?:bundle|site_serving)\.py)::.*", r"\1"),
 )

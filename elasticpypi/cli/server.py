@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
-_THREADS = 128  # for each worker; they come and go, and a slow body holds one
+_THREADS = 192  # for each worker; they come and go, and a slow body, or a slow upstream, holds one
 _COUNTERS = ".traffic-"
 _DOWNLOADS_SECONDS = 60.0  # after which those that were counted are written
 _CONNECTIONS = 512  # for each worker

@@ -166,7 +166,7 @@ class Storage(Protocol):
         """
 
     def notes(self, about: str | None = None) -> Iterator[str]:
-        """Yield the keys of the documents below `.elasticpypi/` that nobody could make anew, sorted.
+        """Yield the keys of the documents below `.elasticpypi/` that nobody could make anew, and of kept files, sorted.
 
         All of them, or those on the object under the key `about`. What is on its way in is not among them.
         """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -19,7 +20,7 @@ from werkzeug.http import parse_accept_header, parse_etags
 
 from elasticpypi.auth import Principal
 from elasticpypi.config import Permission
-from elasticpypi.index import Index, Page, Variant
+from elasticpypi.index import Elsewhere, Index, Listing, NotOurs, Page, Variant
 from elasticpypi.names import NormalizedName
 from elasticpypi.simple import Form
 from elasticpypi.web.carried import accepts_gzip, is_carried, most_binary_bytes
@@ -92,7 +93,9 @@ class Pages:
         principal.require(Permission.READ, name)
         content_type = negotiate(environ.get("HTTP_ACCEPT"))
         gzipped = accepts_gzip(environ)
-        revision = self._index.project_revision(name)
+        revision = self._index.locate(name)
+        if not isinstance(revision, int):
+            return self._upstream(revision, content_type, environ)
         key = (name, content_type, gzipped, ())
         ready = self._ready.get(key)
         if ready is None or ready.revision != revision:
@@ -103,6 +106,23 @@ class Pages:
             variant = self._variant(content_type, environ)
             return _redirect(self._index.project_page_elsewhere(name, ready.revision, variant).url)
         return answer
+
+    def _upstream(self, name: NotOurs, content_type: str, environ: WSGIEnvironment) -> Answer:
+        """Answer for a project that is not ours, with what another index has."""
+        found = self._index.find_upstream(name)
+        if isinstance(found, Elsewhere):
+            return _redirect(found.url)
+        gzipped = accepts_gzip(environ)
+        key = (name, content_type, gzipped, ("upstream",))
+        ready = self._ready.get(key)
+        if ready is None or ready.revision != found.revision:
+            page = self._index.upstreams.page(found, _form(content_type), at_most=self._at_most)
+            ready = self._make_ready(key, page, "")
+        answer = _choose(ready, environ)
+        if answer is None:
+            variant = self._variant(content_type, environ)
+            return _redirect(self._index.upstream_page_elsewhere(found, variant).url)
+        return answer if found.stale is None else _stale(answer, found)
 
     def root(self, principal: Principal, environ: WSGIEnvironment) -> Answer:
         """Answer a request for the list of projects, as far as the principal may see them; raise as `project` does."""
@@ -216,6 +236,16 @@ def _choose(ready: _ReadyPage, environ: WSGIEnvironment) -> Answer | None:
             return Answer("200 OK", ready.unchanged.headers, b"")  # a URL that is signed for GET refuses HEAD
         return ready.whole
     return ready.unchanged
+
+
+def _stale(answer: Answer, listing: Listing) -> Answer:
+    """Say of an answer that upstream could not be asked whether it still holds (RFC 9211)."""
+    detail = "".join(
+        character if " " <= character <= "~" and character not in '"\\' else "?" for character in listing.stale or ""
+    )
+    since = f" ttl=-{max(int(time.time() - listing.checked), 0)};" if listing.checked else ""
+    told = ("Cache-Status", f'elasticpypi; hit; fwd=stale;{since} detail="{detail}"')
+    return Answer(answer.status, [*answer.headers, told], answer.body)
 
 
 def _redirect(url: str) -> Answer:

@@ -1,0 +1,1 @@
+"""Other indexes, which are asked for names that are not ours."""

@@ -1,0 +1,495 @@
+"""The files of upstreams that come through us, each held against the sha256 on its page.
+
+Nobody gets the whole of a wrong file: its last piece waits until all of it is proven. Keeping a file is what a client
+never suffers from: it gets the file even where the storage has no room for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import orjson
+
+from elasticpypi.config import Upstream
+from elasticpypi.errors import (
+    ArchiveError,
+    BusyError,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    ObjectMissingError,
+    StorageError,
+    UnavailableError,
+    UpstreamError,
+)
+from elasticpypi.metadata import read_core_metadata
+from elasticpypi.model import Status
+from elasticpypi.names import Kind, NormalizedName, parse_filename
+from elasticpypi.storage import Incoming, LocalFile, SignedURL, Storage
+from elasticpypi.upstream.fetching import Download, Fetcher
+from elasticpypi.upstream.flights import Flights
+from elasticpypi.upstream.kept import KeptFiles, core_metadata_key, file_key, provenance_key
+from elasticpypi.upstream.model import HeldBack, KeptFile, Listing, UpstreamFile
+from elasticpypi.upstream.recent import RecentDocuments
+
+_MOST_FILE_BYTES = 16 * 2**30  # where the page does not say how many there are
+_MOST_CORE_METADATA_BYTES = 5 * 2**20
+_MOST_PROVENANCE_BYTES = 10 * 2**20
+_RECENT_BYTES = 8 * 2**20  # of core metadata, in each process: what a resolver asks for, others ask for as well
+_LEAST_SECONDS = 1.0  # that have to be left where a document is asked for
+_is_sha256 = re.compile(r"[0-9a-f]{64}").fullmatch
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundUpstreamFile:
+    """A file of an upstream that clients may have, and that comes through us."""
+
+    upstream: Upstream
+    project: NormalizedName
+    file: UpstreamFile
+    is_kept: bool  # whether its bytes lie here for good
+
+    @property
+    def sha256(self) -> str:
+        """The digest of its bytes."""
+        return self.file.hashes["sha256"]
+
+    @property
+    def key(self) -> str:
+        """Where its bytes lie, should they lie here."""
+        return file_key(self.project, self.sha256, self.file.filename)
+
+
+class UpstreamFiles:
+    """Gives out the files of upstreams, and keeps them. Every method may raise UnavailableError."""
+
+    def __init__(
+        self, storage: Storage, kept: KeptFiles, fetchers: Callable[[Upstream], Fetcher], *, flights: Flights
+    ) -> None:
+        """`flights` has the places of all who wait for any upstream: a slow one takes no more threads than those."""
+        self._storage = storage
+        self._kept = kept
+        self._fetchers = fetchers
+        self._flights = flights
+        self._recent = RecentDocuments(_RECENT_BYTES)
+
+    def find(self, listing: Listing, filename: str) -> FoundUpstreamFile:
+        """Return a file that clients may have.
+
+        Raise ForbiddenError where it is held back, NotFoundError where there is none, or where it does not come
+        through us.
+        """
+        if listing.page.status is Status.QUARANTINED:
+            raise ForbiddenError(
+                f"the upstream {listing.upstream.name!r} has quarantined the project {listing.name!r}: its files "
+                "cannot be downloaded for now"
+            )
+        file = next((file for file in listing.shown if file.filename == filename), None)
+        held = next((held for held in listing.held_back if held.file.filename == filename), None)
+        if file is None and held is not None:
+            raise ForbiddenError(say_why(held))
+        if file is None:
+            raise NotFoundError(f"the project {listing.name!r} has no file {filename!r}")
+        if not listing.upstream.brings_files or _is_sha256(file.sha256 or "") is None:
+            raise NotFoundError(
+                f"the files of the upstream {listing.upstream.name!r} do not come through this index: {filename} is "
+                f"where the page of {listing.name!r} says"
+            )
+        kept = listing.kept.get(filename)
+        is_kept = kept is not None and kept.file.sha256 == file.sha256
+        return FoundUpstreamFile(listing.upstream, listing.name, file, is_kept)
+
+    def download(self, found: FoundUpstreamFile) -> LocalFile | SignedURL | None:
+        """Say how a client gets bytes that lie here; None where they do not."""
+        try:
+            download = self._storage.download(found.key, self._storage.stat(found.key).fingerprint)
+        except ObjectMissingError:
+            return None
+        if not found.is_kept:  # whoever brought them has not come to say so, or our listing is older than that
+            self._try_to_remember(found)
+        return download
+
+    def stream(self, found: FoundUpstreamFile) -> UpstreamStream:
+        """Begin to bring a file to a client, and keep it on the way where files are kept.
+
+        Raise UpstreamError where upstream does not begin to send what its page says.
+        """
+        return UpstreamStream(found, self._pass_on)
+
+    def bring(
+        self,
+        found: FoundUpstreamFile,
+        *,
+        deadline: float | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Bring a file here with what belongs beside it, unless that was done before; where files are kept, keep it.
+
+        `progress` is told of each piece how many bytes it has. Raise UpstreamError where upstream does not send what
+        its page says, or not until the deadline (by `time.monotonic()`).
+        """
+        is_here = self._lies_here(found)
+        if not is_here:
+            self._copy(found, deadline, progress)
+        if not (is_here and found.is_kept):
+            self._remember(found, deadline)
+
+    def core_metadata(self, found: FoundUpstreamFile) -> bytes:
+        """Return a file's core metadata, as announced; NotFoundError where none is announced for it."""
+        if not found.file.core_metadata:
+            raise NotFoundError(f"there is no core metadata for {found.file.filename!r}")
+        announced = core_metadata_sha256(found.file)
+        if announced is None:  # only what is proven may stand for upstream's word
+            return self._fetch_core_metadata(found)
+        data = self._recent.get(announced)
+        if data is None:
+            data = self._find_core_metadata(found, announced)
+            self._recent.add(announced, data)
+        return data
+
+    def provenance(self, found: FoundUpstreamFile) -> bytes:
+        """Return the provenance of a file, a JSON document; NotFoundError where none is announced for it."""
+        kept = self._read(provenance_key(found.project, found.sha256, found.file.filename)) if found.is_kept else None
+        return self._fetch_provenance(found) if kept is None else kept
+
+    # Bytes ---------------------------------------------------------------------------------------------------------
+
+    def _pass_on(self, found: FoundUpstreamFile, stream: UpstreamStream) -> Generator[bytes, None, None]:
+        """Yield a file piece by piece, and keep it when all of it has passed, even if nobody asks for an end."""
+        proof, is_whole = _Proof(found), False
+        storage = self._storage if found.upstream.keep else None
+        with self._begun(found) as download, _Copy(storage, found) as copy:
+            stream.size = proof.agree(download.size)
+            try:
+                for piece in proof.pieces(download.pieces()):
+                    copy.write(piece)
+                    is_whole = proof.is_given
+                    yield piece
+            finally:
+                if is_whole and copy.publish():
+                    self._try_to_remember(found)
+
+    def _copy(self, found: FoundUpstreamFile, deadline: float | None, progress: Callable[[int], None] | None) -> None:
+        proof = _Proof(found)
+        with self._begun(found, until=deadline) as download, self._storage.receive() as incoming:
+            proof.agree(download.size)
+            for piece in proof.pieces(download.pieces()):
+                incoming.write(piece)
+                if progress is not None:
+                    progress(len(piece))
+            _publish(incoming, found)
+
+    @contextmanager
+    def _begun(self, found: FoundUpstreamFile, *, until: float | None = None) -> Iterator[Download]:
+        """Begin to download a file; it takes a place until it comes, and then one of what upstream's files may have."""
+        with ExitStack() as stack:
+            with self._place(found.upstream):
+                download = stack.enter_context(self._fetchers(found.upstream).file(found.file.url, until=until))
+            yield download
+
+    @contextmanager
+    def _place(self, upstream: Upstream) -> Iterator[None]:
+        with self._flights.place(upstream.name) as has_place:
+            if not has_place:
+                raise UpstreamError(upstream.name, "is asked by too many just now; try again in a moment")
+            yield
+
+    def _lies_here(self, found: FoundUpstreamFile) -> bool:
+        try:
+            self._storage.stat(found.key)
+        except ObjectMissingError:
+            return False
+        return True
+
+    # Keeping -------------------------------------------------------------------------------------------------------
+
+    def _try_to_remember(self, found: FoundUpstreamFile) -> None:
+        try:
+            self._remember(found)
+        except UnavailableError as error:
+            _log.warning("it is not remembered yet that %s is kept: %s", found.file.filename, error)
+
+    def _remember(self, found: FoundUpstreamFile, deadline: float | None = None) -> None:
+        """Remember that a file is kept whose bytes lie here, when what belongs beside it lies here, too.
+
+        Without its provenance, or an sdist without core metadata, a file is as good as before.
+        """
+        file = found.file
+        if not found.upstream.keep or file.filename in self._kept.of(found.project):
+            return
+        core_metadata = self._keep_core_metadata(found, deadline)
+        provenance = file.provenance if self._keep_provenance(found, deadline) else None
+        file = replace(file, core_metadata=core_metadata, provenance=provenance)
+        self._kept.add(found.project, KeptFile(found.upstream.name, file))
+
+    def _keep_core_metadata(self, found: FoundUpstreamFile, deadline: float | None) -> bool | Mapping[str, str]:
+        """Have a file's core metadata lie here, and return how it is announced from now on.
+
+        What upstream says is in a wheel decides for good what is installed beside it: so the wheel itself is asked.
+        Of an sdist it takes a build to know.
+        """
+        if parse_filename(found.file.filename).kind is Kind.WHEEL:
+            return self._extract_core_metadata(found)
+        announced = core_metadata_sha256(found.file)
+        if announced is None:
+            return False
+        try:
+            if self._read_core_metadata(found) is None:
+                _check_time(found, deadline)
+                data = self._fetch_core_metadata(found)
+                self._write(core_metadata_key(found.project, found.sha256, announced), data)
+        except UpstreamError as error:
+            _log.warning("%s is kept without its core metadata: %s", found.file.filename, error)
+            return False
+        return {"sha256": announced}
+
+    def _extract_core_metadata(self, found: FoundUpstreamFile) -> bool | Mapping[str, str]:
+        try:
+            with self._storage.open(self._storage.stat(found.key)) as stream:
+                own = read_core_metadata(stream, parse_filename(found.file.filename))
+        except ArchiveError as error:
+            _log.warning("%s is kept without its core metadata: %s", found.file.filename, error)
+            return False
+        except ObjectMissingError as error:  # somebody has just removed it
+            raise BusyError(found.key) from error
+        if own is None:
+            return False
+        sha256 = hashlib.sha256(own.raw).hexdigest()
+        self._write(core_metadata_key(found.project, found.sha256, sha256), own.raw)
+        return {"sha256": sha256}
+
+    def _keep_provenance(self, found: FoundUpstreamFile, deadline: float | None) -> bool:
+        """Bring a file's provenance here, if there is one, and tell whether it is."""
+        if found.file.provenance is None:
+            return False
+        key = provenance_key(found.project, found.sha256, found.file.filename)
+        try:
+            if self._read(key) is None:
+                _check_time(found, deadline)
+                self._write(key, self._fetch_provenance(found))
+        except (UpstreamError, NotFoundError) as error:
+            _log.warning("%s is kept without its provenance: %s", found.file.filename, error)
+            return False
+        return True
+
+    # Documents -----------------------------------------------------------------------------------------------------
+
+    def _read_core_metadata(self, found: FoundUpstreamFile) -> bytes | None:
+        """Return the core metadata that lies here, if it is what is announced now."""
+        announced = core_metadata_sha256(found.file)
+        if announced is None:
+            return None
+        data = self._read(core_metadata_key(found.project, found.sha256, announced))
+        return data if data is not None and hashlib.sha256(data).hexdigest() == announced else None
+
+    def _find_core_metadata(self, found: FoundUpstreamFile, announced: str) -> bytes:
+        """Return core metadata from here, or else from upstream, so that it lies here from now on."""
+        data = self._read_core_metadata(found)
+        if data is None:
+            data = self._fetch_core_metadata(found)
+            self._try_to_write(core_metadata_key(found.project, found.sha256, announced), data)
+        return data
+
+    def _fetch_core_metadata(self, found: FoundUpstreamFile) -> bytes:
+        filename, announced = found.file.filename, core_metadata_sha256(found.file)
+        parts = urlsplit(found.file.url)
+        url = parts._replace(path=f"{parts.path}.metadata").geturl()
+        data = self._fetch(found.upstream, url, most_bytes=_MOST_CORE_METADATA_BYTES)
+        if data is None:
+            raise UpstreamError(found.upstream.name, f"has no core metadata for {filename}, though its page says so")
+        sha256 = hashlib.sha256(data).hexdigest()
+        if announced not in (None, sha256):
+            raise _other_bytes(found, "the core metadata of ", came=sha256, announced=announced)
+        return data
+
+    def _fetch_provenance(self, found: FoundUpstreamFile) -> bytes:
+        filename, url = found.file.filename, found.file.provenance
+        data = None if url is None else self._fetch(found.upstream, url, most_bytes=_MOST_PROVENANCE_BYTES)
+        if data is None:
+            raise NotFoundError(f"there is no provenance for {filename!r}")
+        try:
+            orjson.loads(data)
+        except ValueError as error:
+            raise UpstreamError(found.upstream.name, f"has sent a provenance for {filename} that is no JSON") from error
+        return data
+
+    def _fetch(self, upstream: Upstream, url: str, *, most_bytes: int) -> bytes | None:
+        with self._place(upstream):
+            return self._fetchers(upstream).document(url, most_bytes=most_bytes)
+
+    def _read(self, key: str) -> bytes | None:
+        try:
+            return self._storage.read_document(key).data
+        except ObjectMissingError:
+            return None
+
+    def _write(self, key: str, data: bytes) -> None:
+        try:
+            self._storage.write_document(key, data, replacing=None)
+        except ConflictError:
+            _log.debug("%s lies there already", key)
+
+    def _try_to_write(self, key: str, data: bytes) -> None:
+        try:
+            self._write(key, data)
+        except StorageError as error:  # a reader needs no room on a disk that is full
+            _log.warning("a document of an upstream was not kept: %s", error)
+
+
+class UpstreamStream:
+    """A file on its way to a client, who gets the last piece when all of it is proven. The caller closes it."""
+
+    def __init__(
+        self,
+        found: FoundUpstreamFile,
+        pass_on: Callable[[FoundUpstreamFile, UpstreamStream], Generator[bytes, None, None]],
+    ) -> None:
+        self.size: int | None = None  # bytes; None: nobody says
+        self._pieces = pass_on(found, self)
+        # What cannot be had at all, or is wrong and small, is an error before an answer has begun.
+        self._first: bytes | None = next(self._pieces, None)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        """Return the next piece; raise UpstreamError where nothing good can come any more."""
+        first, self._first = self._first, None
+        return next(self._pieces) if first is None else first
+
+    def close(self) -> None:
+        """Give back what it holds; what has not passed whole leaves no trace."""
+        self._pieces.close()
+
+
+class _Proof:
+    """Holds the bytes that come against what the page says of them."""
+
+    def __init__(self, found: FoundUpstreamFile) -> None:
+        self.is_given = False
+        self._found = found
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def agree(self, size: int | None) -> int | None:
+        """Return how many bytes there are, given what upstream says as it begins to send; None: nobody says."""
+        announced = self._found.file.size
+        if announced is not None and size not in (None, announced):
+            raise UpstreamError(
+                self._found.upstream.name,
+                f"is about to send {size} bytes for {self._found.file.filename}, and its page says {announced}",
+            )
+        return size if announced is None else announced
+
+    def pieces(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield what comes; the last piece when the proof is given, else raise UpstreamError in its place."""
+        waiting = b""
+        most = _MOST_FILE_BYTES if self._found.file.size is None else self._found.file.size
+        for piece in pieces:
+            self._digest.update(piece)
+            self._size += len(piece)
+            if self._size > most:
+                break
+            if waiting and piece:
+                yield waiting
+            waiting = piece or waiting
+        self._check()
+        self.is_given = True
+        if waiting:
+            yield waiting
+
+    def _check(self) -> None:
+        sha256, size = self._digest.hexdigest(), self._found.file.size
+        if sha256 != self._found.sha256 or size not in (None, self._size):
+            raise _other_bytes(self._found, came=f"{sha256} ({self._size} bytes)", announced=self._found.sha256)
+
+
+class _Copy:
+    """What passes by, on its way into the storage; should it fail there, then no copy is made, and that is all."""
+
+    def __init__(self, storage: Storage | None, found: FoundUpstreamFile) -> None:
+        """Without a storage nothing is copied."""
+        self._storage = storage
+        self._found = found
+        self._incoming: Incoming | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self._storage is not None:
+            with self._giving_up():
+                self._incoming = self._stack.enter_context(self._storage.receive())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def write(self, piece: bytes) -> None:
+        if self._incoming is not None:
+            with self._giving_up():
+                self._incoming.write(piece)
+
+    def publish(self) -> bool:
+        """Give the bytes their place; whether they lie there now."""
+        if self._incoming is not None:
+            with self._giving_up():
+                _publish(self._incoming, self._found)
+        return self._incoming is not None
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        try:
+            yield
+        except StorageError as error:
+            _log.warning("%s is not kept this time: %s", self._found.file.filename, error)
+            self._incoming = None
+            self._stack.close()  # which makes room, too
+
+
+def core_metadata_sha256(file: UpstreamFile) -> str | None:
+    """Return the digest that is announced for a file's core metadata; None where none is, or none that could be."""
+    sha256 = None if isinstance(file.core_metadata, bool) else file.core_metadata.get("sha256")
+    return sha256 if sha256 is not None and _is_sha256(sha256) else None
+
+
+def _check_time(found: FoundUpstreamFile, deadline: float | None) -> None:
+    if deadline is not None and deadline - time.monotonic() < _LEAST_SECONDS:
+        raise UpstreamError(found.upstream.name, "is not asked for it: there is no time left")
+
+
+def _publish(incoming: Incoming, found: FoundUpstreamFile) -> None:
+    try:
+        incoming.publish(found.key)
+    except ConflictError:
+        _log.debug("%s lies there already", found.key)  # the same bytes, as the key says
+
+
+def _other_bytes(found: FoundUpstreamFile, what: str = "", *, came: str, announced: str | None) -> UpstreamError:
+    """Tell the log of bytes that are not what the page says; return what everybody else is told."""
+    filename, upstream = found.file.filename, found.upstream.name
+    _log.warning(
+        "the upstream %r has sent other bytes for %s%s: sha256 %s instead of %s",
+        upstream,
+        what,
+        filename,
+        came,
+        announced,
+    )
+    return UpstreamError(upstream, f"has sent other bytes than its page says for {what}{filename}")
+
+
+def say_why(held: HeldBack) -> str:
+    """Return the sentence about a file that is held back."""
+    until = "" if held.until is None else f"; it can be had from {held.until:%Y-%m-%d %H:%M} UTC on"
+    return f"{held.file.filename} {held.reason}{until}"
