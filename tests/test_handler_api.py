@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from elasticpypi.catalog.dynamodb import DynamoDBCatalog
-from elasticpypi.config import Settings
+from elasticpypi.config import Settings, write_upstream
 from elasticpypi.errors import CatalogError, InvalidRequestError, StorageError
 from elasticpypi.handler.gateway import LARGEST_ANSWER, GatewayHandler
 from elasticpypi.handler.logs import Lines
@@ -41,6 +41,7 @@ from tests.gateway import (
 )
 from tests.running import bare_environment, upload_form
 from tests.site import JSON, USERS, Site
+from tests.upstreams import running_upstream
 
 HTML = "application/vnd.pypi.simple.v1+html"
 CREDENTIALS = ("Authorization", "Basic " + base64.b64encode(b"admin:secret").decode())
@@ -648,7 +649,8 @@ def test_the_function_is_told_everything_by_variables_and_loads_what_it_needs(
 
 
 ROUTES = {"elasticpypi.web.routes", "flask", "jinja2"}
-FOR_OTHERS = (*ROUTES, "elasticpypi.metadata", "tarfile")
+OF_UPSTREAMS = {"elasticpypi.upstream.connecting", "pypi_simple"}
+FOR_OTHERS = (*ROUTES, *OF_UPSTREAMS, "elasticpypi.metadata", "tarfile")
 STARTS = [
     ("on-demand", "/simple/acme/", 200, set()),  # nothing but what a page needs
     ("on-demand", "/simple/Acme/", 301, ROUTES),  # what the routes need
@@ -667,6 +669,28 @@ def test_a_page_does_not_wait_for_what_other_requests_need(
     )
     assert answer["statusCode"] == status
     assert set(loaded) == expected
+
+
+@pytest.mark.parametrize("kind", ["on-demand", "snap-start"])
+def test_what_reads_pages_of_upstreams_is_loaded_with_the_first_of_them(
+    cloud_site: CloudSite, tmp_path: Path, kind: str
+) -> None:
+    cloud_site.drop(make_wheel(tmp_path, "acme", "1.0"))
+    with running_upstream() as upstream:
+        upstream.add(make_wheel(tmp_path, "spam", "1.0"))
+        variables = {
+            "ELASTICPYPI_UPSTREAMS": json.dumps([write_upstream(upstream.configured())]),
+            "ELASTICPYPI_OWN_NAMES": '["own-*"]',
+            "AWS_LAMBDA_INITIALIZATION_TYPE": kind,
+        }
+        for paths, statuses, expected in (
+            (("/simple/acme/", "/simple/own-name/"), [200, 404], set()),
+            (("/simple/spam/",), [200], OF_UPSTREAMS),
+        ):
+            events = [rest_event(path=path, headers=[CREDENTIALS, ("Accept", JSON)]) for path in paths]
+            answers, loaded = run_function(cloud_site, tmp_path / "home", events, named=[*OF_UPSTREAMS], **variables)
+            assert [answer["statusCode"] for answer in answers] == statuses
+            assert set(loaded) == expected
 
 
 def test_a_function_collects_garbage_once_it_has_started(cloud_site: CloudSite, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ ACME = NormalizedName("acme")
 WHEEL = "acme/acme-1.0-py3-none-any.whl"
 SDIST = "acme/acme-2.0.tar.gz"
 DECISIONS = "acme/project.json"
+KEEP = {"project": "spam", "filename": "spam-1.0.tar.gz", "upstream": "pypi", "sha256": "ab" * 32}
 NOW = 1_795_348_803.5  # three seconds and a half after TIME
 
 
@@ -236,6 +237,14 @@ MALFORMED: list[object] = [
     {"Records": [{"s3": {"bucket": {"name": BUCKET}, "object": {"key": 7}}}]},
     {"Records": [{"s3": {"bucket": {"name": BUCKET}, "object": {"key": "%ff.whl"}}}]},
     {"finish": "this"},
+    {"keep": "this"},
+    {"keep": {}},
+    {"keep": KEEP | {"project": "Spam"}},
+    {"keep": KEEP | {"project": "../spam"}},
+    {"keep": KEEP | {"filename": None}},
+    {"keep": KEEP | {"upstream": 7}},
+    {"keep": KEEP | {"sha256": "ab"}},
+    {"keep": KEEP | {"sha256": "../" + "a" * 61}},
 ]
 
 
@@ -478,8 +487,9 @@ def test_the_schedule_tells_which_keys_failed(
 
 # The functions as Lambda starts them ----------------------------------------------------------------------------------
 
-# What an indexer has no use for, and a cold start would wait for.
+# What an indexer has no use for, or not yet, and a cold start would wait for.
 NEEDLESS = [
+    "bs4",
     "click",
     "elasticpypi.backup",
     "elasticpypi.catalog.documents",
@@ -488,11 +498,13 @@ NEEDLESS = [
     "elasticpypi.output",
     "elasticpypi.static_site",
     "elasticpypi.storage.filesystem",
+    "elasticpypi.upstream.connecting",
     "elasticpypi.web",
     "flask",
     "granian",
     "jinja2",
     "prometheus_client",
+    "pydantic",
     "pypi_simple",
     "requests",
     "sqlite3",
@@ -527,11 +539,17 @@ def variables(cloud: Cloud, bucket: str, table: str) -> dict[str, str]:
     return {**cloud.environment, "ELASTICPYPI_BUCKET": bucket, "ELASTICPYPI_TABLE": table}
 
 
-def test_the_indexer_keeps_a_table_current_and_imports_what_it_needs(cloud: Cloud, tmp_path: Path) -> None:
+UPSTREAMS = '[{"url": "https://pypi.example.org/simple/", "mode": "proxy", "keep": true}]'
+
+
+@pytest.mark.parametrize("more", [{}, {"ELASTICPYPI_UPSTREAMS": UPSTREAMS}], ids=["alone", "with upstreams"])
+def test_the_indexer_keeps_a_table_current_and_imports_what_it_needs(
+    cloud: Cloud, tmp_path: Path, more: Mapping[str, str]
+) -> None:
     bucket, table = cloud.make_bucket(), cloud.make_table()
     cloud.aws.s3.put_object(Bucket=bucket, Key=WHEEL, Body=make_wheel(tmp_path).read_bytes())
     event = sqs_event(sqs_message(s3_event(s3_record(WHEEL, bucket=bucket))))
-    lines, _ = run_function("elasticpypi.handler.events", event, variables(cloud, bucket, table))
+    lines, _ = run_function("elasticpypi.handler.events", event, {**variables(cloud, bucket, table), **more})
     assert [line["outcome"] for line in lines if line.get("kind") == "object"] == ["listed"]
     assert lines[-1]["answer"] == {"batchItemFailures": []}
     assert [name for name in NEEDLESS if name in lines[-1]["imported"]] == []

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from elasticpypi.names import NormalizedName
 from elasticpypi.publishers import KEY
+from elasticpypi.upstream.kept import file_key
 from tests.deployed import ACCOUNT, FUNCTIONS, Call, Deployment
 from tests.dists import make_wheel
 from tests.loop import IndexOnAws, deployed_places, running_on_aws
@@ -124,6 +126,19 @@ ABOUT_PUBLISHERS = [
 ]
 
 
+# Likewise: what is kept of upstreams comes here by the API and the indexer, and nothing that runs by itself removes it.
+ABOUT_UPSTREAMS = [
+    ("api", "s3:GetObject", "kept", True),
+    ("api", "s3:PutObject", "kept", True),
+    ("events", "s3:GetObject", "kept", True),
+    ("events", "s3:PutObject", "kept", True),
+    ("events", "s3:AbortMultipartUpload", "kept", True),
+    ("events", "s3:DeleteObject", "kept", False),
+    ("sync", "s3:PutObject", "kept", False),
+    ("sync", "s3:DeleteObject", "kept", False),
+]
+
+
 @pytest.fixture(scope="module")
 def resources(deployment: Deployment) -> dict[str, str]:
     here = f"eu-central-1:{ACCOUNT}"
@@ -134,6 +149,7 @@ def resources(deployment: Deployment) -> dict[str, str]:
         "object": f"{bucket}/acme/acme-1.0-py3-none-any.whl",
         "publishers": f"{bucket}/{KEY}",
         "note": f"{bucket}/.elasticpypi/uploads/0123456789abcdef",
+        "kept": f"{bucket}/{file_key(NormalizedName('spam'), '0' * 64, 'spam-1.0-py3-none-any.whl')}",
         "other bucket": f"{bucket}-2",
         "other object": f"{bucket}-2/acme/acme-1.0-py3-none-any.whl",
         "table": table,
@@ -158,6 +174,13 @@ def test_a_function_may_do_nothing_else(deployment: Deployment, resources: dict[
 
 @pytest.mark.parametrize(("function", "action", "resource", "expected"), ABOUT_PUBLISHERS)
 def test_who_may_publish_is_up_to_the_api_alone(
+    deployment: Deployment, resources: dict[str, str], function: str, action: str, resource: str, expected: bool
+) -> None:
+    assert is_allowed(deployment.policy(function), action, resources[resource]) is expected
+
+
+@pytest.mark.parametrize(("function", "action", "resource", "expected"), ABOUT_UPSTREAMS)
+def test_what_is_kept_of_upstreams_stays(
     deployment: Deployment, resources: dict[str, str], function: str, action: str, resource: str, expected: bool
 ) -> None:
     assert is_allowed(deployment.policy(function), action, resources[resource]) is expected

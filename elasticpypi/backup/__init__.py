@@ -4,7 +4,7 @@ Every tar program lists and extracts it. Its members, each with its sha256 in th
 Interchange Format"), in an order in which nothing is served for a moment that must not be:
 
     <project>/project.json      what people have decided
-    .elasticpypi/…              notes: when bytes were first seen, where they came from
+    .elasticpypi/…              notes: when bytes were first seen, where they came from; files kept from upstreams
     <key>                       the files
     <project>/project.json      once more where a file has gone meanwhile, since it remembers whose the name was
     .elasticpypi/backup.json    the end, with the number of members before it
@@ -14,17 +14,20 @@ Where a name comes twice the later one counts, as in any tar. The catalog is not
 
 from __future__ import annotations
 
+import re
+
 from elasticpypi.catalog import Catalog
 from elasticpypi.digests import hex_digest
-from elasticpypi.errors import BusyError
+from elasticpypi.errors import BusyError, InvalidFilenameError
 from elasticpypi.indexer import object_fingerprint
 from elasticpypi.model import File
-from elasticpypi.names import RESERVED_PREFIX
+from elasticpypi.names import RESERVED_PREFIX, parse_filename
 from elasticpypi.storage import Storage, StoredObject
 
 END = RESERVED_PREFIX + "backup.json"
 FORMAT = 1
 DIGEST = "sha256:"
+_read_kept_key = re.compile(re.escape(RESERVED_PREFIX) + r"upstream/([a-z0-9-]+)/([0-9a-f]{64})/([^/]+)").fullmatch
 
 
 def prove_file(catalog: Catalog, storage: Storage, key: str) -> tuple[StoredObject, str]:
@@ -39,3 +42,12 @@ def prove_file(catalog: Catalog, storage: Storage, key: str) -> tuple[StoredObje
         raise BusyError(key)
     with storage.open(obj) as stream:
         return obj, hex_digest(stream, "sha256")
+
+
+def kept_sha256(key: str) -> str | None:
+    """Return the sha256 of a file that was kept from an upstream, as its key says; None where it is no such key."""
+    match = _read_kept_key(key)
+    try:
+        return match[2] if match is not None and parse_filename(match[3]).project == match[1] else None
+    except InvalidFilenameError:
+        return None

@@ -6,12 +6,13 @@ import hashlib
 import json
 import re
 import tarfile
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, BinaryIO
 
-from elasticpypi.backup import DIGEST, END, FORMAT, prove_file
+from elasticpypi.backup import DIGEST, END, FORMAT, kept_sha256, prove_file
 from elasticpypi.catalog import Catalog
 from elasticpypi.errors import BackupError, BusyError, ConflictError, ObjectMissingError, UnreadableObjectError
 from elasticpypi.indexer import reconcile
@@ -22,10 +23,17 @@ from elasticpypi.storage import Document, Storage
 _CHUNK_BYTES = 1024 * 1024
 _DOCUMENT_BYTES = 16 * 2**20
 _ATTEMPTS = 20
-# What `Storage.notes` yields: when bytes were first seen, where they came from, and who publishes from where.
+# Of what `Storage.notes` yields: when bytes were first seen, where they came from, who publishes from where, and which
+# files of upstreams are kept.
 _is_note = re.compile(
-    re.escape(RESERVED_PREFIX) + r"(first-seen/[0-9a-f]{2}/[0-9a-f]{62}|origins/[a-z0-9-]+|publishers)\.json"
+    re.escape(RESERVED_PREFIX)
+    + r"(first-seen/[0-9a-f]{2}/[0-9a-f]{62}|origins/[a-z0-9-]+|publishers|upstream/[a-z0-9-]+/kept)\.json"
 ).fullmatch
+# Of a file that was kept: its core metadata, with the sha256 of that, and what its provenance ends in.
+_read_core_metadata_key = re.compile(
+    re.escape(RESERVED_PREFIX) + r"upstream/[a-z0-9-]+/[0-9a-f]{64}/([0-9a-f]{64})\.metadata"
+).fullmatch
+_PROVENANCE = ".provenance"
 _NOTHING_OF_OURS = "it is nothing that an index has"
 _DAMAGED = "its bytes in the backup are damaged; take it from another backup"
 _OTHER_PUBLISHERS = (
@@ -99,6 +107,8 @@ class _Restorer:
                 raise _NotRestoredError(_NOTHING_OF_OURS)
             if isinstance(parse_key(key), FileKey):
                 restored = self._restore_file(key, sha256, content)
+            elif kept_sha256(key) is not None:
+                restored = self._restore_kept(key, sha256, content)
             else:
                 restored = self._restore_document(key, _read_document(key, sha256, member.size, content))
         except (_NotRestoredError, BusyError, ObjectMissingError, UnreadableObjectError) as error:
@@ -116,6 +126,26 @@ class _Restorer:
             return False
         if present is not None:
             raise _NotRestoredError(_OTHER_FILE)
+        try:
+            self._write(key, sha256, content)
+        except ConflictError as error:
+            raise _NotRestoredError(_OTHER_FILE) from error
+        reconcile(self._catalog, self._storage, key)
+        return True
+
+    def _restore_kept(self, key: str, sha256: str, content: IO[bytes]) -> bool:
+        """Put back a file that was kept from an upstream: what lies under its key has the same bytes, as that says."""
+        if kept_sha256(key) != sha256:
+            raise _NotRestoredError(_DAMAGED)
+        try:
+            self._storage.stat(key)
+        except ObjectMissingError:
+            with suppress(ConflictError):
+                self._write(key, sha256, content)
+                return True
+        return False
+
+    def _write(self, key: str, sha256: str, content: IO[bytes]) -> None:
         with self._storage.receive() as incoming:
             digest = hashlib.sha256()
             while chunk := content.read(_CHUNK_BYTES):
@@ -123,15 +153,10 @@ class _Restorer:
                 incoming.write(chunk)
             if digest.hexdigest() != sha256:
                 raise _NotRestoredError(_DAMAGED)
-            try:
-                incoming.publish(key)
-            except ConflictError as error:
-                raise _NotRestoredError(_OTHER_FILE) from error
-        reconcile(self._catalog, self._storage, key)
-        return True
+            incoming.publish(key)
 
     def _restore_document(self, key: str, data: bytes) -> bool:
-        change = partial(self._decide, key) if isinstance(parse_key(key), DecisionsKey) else _CHANGES.get(key, _merge)
+        change = partial(self._decide, key) if isinstance(parse_key(key), DecisionsKey) else _change_of(key)
         for _ in range(_ATTEMPTS):
             try:
                 present: Document | None = self._storage.read_document(key)
@@ -160,10 +185,13 @@ class _NotRestoredError(Exception):
 
 
 def _read_document(key: str, sha256: str, size: int, content: IO[bytes]) -> bytes:
-    if not (_is_note(key) or isinstance(parse_key(key), DecisionsKey)):
+    if not (_is_note(key) or _lies_beside(key) or isinstance(parse_key(key), DecisionsKey)):
         raise _NotRestoredError(_NOTHING_OF_OURS)
     data = content.read(min(size, _DOCUMENT_BYTES))
+    core_metadata = _read_core_metadata_key(key)
     if size > _DOCUMENT_BYTES or hashlib.sha256(data).hexdigest() != sha256:
+        raise _NotRestoredError(_DAMAGED)
+    if core_metadata is not None and core_metadata[1] != sha256:
         raise _NotRestoredError(_DAMAGED)
     with suppress(ValueError):  # a damaged document is restored as it was
         try:
@@ -171,6 +199,20 @@ def _read_document(key: str, sha256: str, size: int, content: IO[bytes]) -> byte
         except RecursionError as error:
             raise _NotRestoredError("it is nested too deeply to be read") from error
     return data
+
+
+def _lies_beside(key: str) -> bool:
+    """Whether a key is that of core metadata or provenance of a file that was kept from an upstream."""
+    if key.endswith(_PROVENANCE):
+        return kept_sha256(key.removesuffix(_PROVENANCE)) is not None
+    return _read_core_metadata_key(key) is not None
+
+
+def _change_of(key: str) -> Callable[[bytes, bytes], bytes]:
+    """Return what makes of a note in a backup and the one that is here the one that stays."""
+    if _lies_beside(key):
+        return _keep_present
+    return _merge_kept if key.endswith("/kept.json") else _CHANGES.get(key, _merge)
 
 
 def _decides(data: bytes) -> bool:
@@ -188,9 +230,25 @@ def _merge(data: bytes, present: bytes) -> bytes:
         missing = {name: value for name, value in theirs.items() if name not in ours}
         return json.dumps(ours | missing).encode() if missing else present
     except (ValueError, TypeError, AttributeError, RecursionError):
-        if present != data:
-            raise _NotRestoredError("another note lies there already, and was left") from None
-        return present
+        return _keep_present(data, present)
+
+
+def _merge_kept(data: bytes, present: bytes) -> bytes:
+    """Return what is kept of a project, likewise; what either says to be quarantined is, until upstream says more."""
+    try:
+        ours, theirs = json.loads(present), json.loads(data)
+        files = {**theirs["files"], **ours["files"]}
+        quarantined_by = sorted({*ours["quarantined-by"], *theirs["quarantined-by"]})
+        merged = {**ours, "files": files, "quarantined-by": quarantined_by}
+        return present if merged == ours else json.dumps(merged).encode()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return _keep_present(data, present)
+
+
+def _keep_present(data: bytes, present: bytes) -> bytes:
+    if present != data:
+        raise _NotRestoredError("another note lies there already, and was left")
+    return present
 
 
 def _keep_publishers(data: bytes, present: bytes) -> bytes:

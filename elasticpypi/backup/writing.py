@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import IO, BinaryIO, TypeVar, cast
 
-from elasticpypi.backup import DIGEST, END, FORMAT, prove_file
+from elasticpypi.backup import DIGEST, END, FORMAT, kept_sha256, prove_file
 from elasticpypi.catalog import Catalog
 from elasticpypi.errors import BusyError, InvalidFilenameError, ObjectMissingError, UnreadableObjectError
 from elasticpypi.model import format_decisions, parse_decisions
@@ -51,7 +51,7 @@ def write_backup(catalog: Catalog, storage: Storage, stream: BinaryIO, *, patien
         for key, _ in _read_list(listed, DecisionsKey):
             writer.add_document(key)
         for key in storage.notes():
-            writer.add_document(key)
+            writer.add_note(key)
         gone = [key for key, sha256 in _read_list(listed, FileKey) if not writer.add_file(key, sha256)]
         writer.add_amended_decisions(listed, set(gone))
         writer.add_end()
@@ -97,6 +97,14 @@ class _Writer:
         if document is not None:
             self._add_bytes(key, document.data)
 
+    def add_note(self, key: str) -> None:
+        """Add something of what lies below `.elasticpypi/`, which may be a file that was kept from an upstream."""
+        sha256 = kept_sha256(key)
+        if sha256 is None:
+            self.add_document(key)
+        else:
+            self._noting(key, lambda key: self._add_object(self._storage.stat(key), sha256, self._now))
+
     def add_file(self, key: str, listed_sha256: str) -> bool:
         """Add a file as it is now; tell whether it still is."""
         try:
@@ -133,13 +141,16 @@ class _Writer:
         if sha256 != listed_sha256:  # replaced, perhaps after the notes were read
             for note in self._storage.notes(key):
                 self.add_document(note)
+        self._add_object(obj, sha256, uploaded)
+
+    def _add_object(self, obj: StoredObject, sha256: str, modified: datetime) -> None:
         with suppress(BusyError), self._storage.open(obj) as stream:
             reading = _Reading(stream, obj.size)
-            self._add(key, obj.size, sha256, cast(IO[bytes], reading), uploaded)
+            self._add(obj.key, obj.size, sha256, cast(IO[bytes], reading), modified)
         if reading.sha256 != sha256:
-            if self._storage.stat(key) != obj:
-                raise BusyError(key)
-            raise UnreadableObjectError(key, "its bytes are no longer those that were indexed, though nobody wrote it")
+            if self._storage.stat(obj.key) != obj:
+                raise BusyError(obj.key)
+            raise UnreadableObjectError(obj.key, "its bytes are no longer those that came, though nobody wrote it")
         self.report.files += 1
         self.report.size += obj.size
 

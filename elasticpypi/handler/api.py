@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import elasticpypi.handler.starting  # first, since it matters for the others
@@ -18,18 +19,19 @@ _QUEUE = "QUEUE_URL"  # what takes longer than a request goes there, if there is
 _function = open_function(os.environ, serving=True)
 
 
-def _finish_later(request: Mapping[str, Any]) -> None:
+def _send(work: str, request: Mapping[str, Any]) -> None:
     # Imported by the one request in thousands that needs it, which also makes its client.
     from elasticpypi.queue import send_message
 
-    send_message(connect_aws(_function.settings), os.environ[_QUEUE], {"finish": request})
+    send_message(connect_aws(_function.settings), os.environ[_QUEUE], {work: request})
 
 
 handle = GatewayHandler(
     _function.index,
     _function.settings,
     lines=_function.lines,
-    finish_later=_finish_later if _QUEUE in os.environ else None,
+    finish_later=partial(_send, "finish") if _QUEUE in os.environ else None,
+    keep_later=partial(_send, "keep") if _QUEUE in os.environ else None,
     at_once=_HAS_SNAPSHOT,
 )
 elasticpypi.handler.starting.end_start()

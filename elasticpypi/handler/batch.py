@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
 from elasticpypi.errors import ElasticpypiError, EventFailedError, UnavailableError
+from elasticpypi.handler.copying import Copies, KeepRequest, read_keep_request
 from elasticpypi.handler.logs import Lines
 from elasticpypi.handler.trying import NO_TIME, PAUSES, Context, deadline, tries
 from elasticpypi.index import Failed, Index, Outcome, Reconciled
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from elasticpypi.handler.keeping import SiteKeeper
 
 _FINISHED_BYTES = 25_000_000  # of an upload in a second, at the least: it is read, unpacked and copied
+_COPIED_BYTES = 5_000_000  # of an upstream's file in a second: what it takes longer for comes again
 _RESERVE_SECONDS = 20.0  # of the function's time, in which what was begun comes to an end
 _FOR_THE_SITE = 0.3  # of the time, where pages are written after what objects say
 _log = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ class _Message:
     identifier: str
     keys: dict[str, float | None] = field(default_factory=dict)  # key -> when it happened, in seconds since 1970
     finish: Mapping[str, Any] | None = None
+    keep: KeepRequest | None = None
     goes_on: str | None = None  # which work has to go on where it stopped
     problem: str | None = None  # why it has to come again
 
@@ -68,6 +71,7 @@ class Batches:
         self._long_work = long_work
         self._pauses = pauses
         self._clock = clock
+        self._copies = Copies(index, lines, pauses=pauses)
 
     def handle(self, event: Mapping[str, Any], context: Context) -> dict[str, Any] | None:
         """Do what an event asks for; of a batch return the messages that have to come again.
@@ -108,6 +112,10 @@ class Batches:
                 pass  # S3 tries out whether it may send
             case {"finish": dict(request)}:
                 message.finish = request
+            case {"keep": dict(request)}:
+                message.keep = read_keep_request(request)
+                if message.keep is None:
+                    self._refuse(message, "what is to be kept needs project, filename, upstream and sha256")
             case {"go_on": str(work)} if work in self._long_work:
                 message.goes_on = work
             case _:
@@ -149,7 +157,19 @@ class Batches:
         for number, (size, message) in enumerate(sorted(finishing, key=lambda each: each[0])):
             fits = time.monotonic() + size / _FINISHED_BYTES < until
             message.problem = self._finish(message.finish or {}, until) if fits or number == 0 else NO_TIME
+        self._copy(messages, until)
         self._go_on(messages, until)
+
+    def _copy(self, messages: Sequence[_Message], until: float) -> None:
+        """Copy files of upstreams, each once, in the same order."""
+        wanted = sorted({m.keep for m in messages if m.keep is not None}, key=lambda keep: keep.size)
+        problems: dict[KeepRequest, str | None] = {}
+        for number, keep in enumerate(wanted):
+            fits = time.monotonic() + keep.size / _COPIED_BYTES < until
+            problems[keep] = self._copies.bring(keep, until) if fits or number == 0 else NO_TIME
+        for message in messages:
+            if message.keep is not None:
+                message.problem = problems[message.keep]
 
     def _update_site(self, messages: Sequence[_Message], failed: Mapping[str, str], until: float) -> None:
         """Write the pages of all projects that messages name: also of those whose rows were right already.

@@ -42,16 +42,18 @@ class GatewayHandler:
         *,
         lines: Lines,
         finish_later: Callable[[Mapping[str, Any]], None] | None = None,
+        keep_later: Callable[[Mapping[str, Any]], None] | None = None,
         largest_answer: int = LARGEST_ANSWER,
         at_once: bool = True,
     ) -> None:
-        """`finish_later`, `largest_answer` and `at_once` are as for `create_app`."""
+        """`finish_later`, `keep_later`, `largest_answer` and `at_once` are as for `create_app`."""
         app = create_app(
             index,
             Authenticator(settings.all_users, tokens=index.tokens),
             url=settings.url,
             title=settings.title,
             finish_later=finish_later,
+            keep_later=keep_later,
             largest_answer=largest_answer,
             at_once=at_once,
         )

@@ -33,6 +33,7 @@ def create_app(
     observer: Observer | None = None,
     metrics: Blueprint | None = None,
     finish_later: Callable[[Mapping[str, Any]], None] | None = None,
+    keep_later: Callable[[Mapping[str, Any]], None] | None = None,
     largest_answer: int | None = None,
     at_once: bool = True,
 ) -> WSGIApplication:
@@ -43,12 +44,14 @@ def create_app(
     because what they need is not everywhere.
     `finish_later` hands what takes longer than a request may to whoever calls `Index.finish_upload` with it; without
     it, everything is done within the request. `largest_answer` is how many bytes a gateway carries of an answer's body
-    (see `web.carried`); a page that has more is redirected to, with absolute URLs in it. Unless `at_once`, the routes
-    are made when the first request needs them: pages do not, and Flask is a third of what a start takes.
+    (see `web.carried`); a page that has more is redirected to, with absolute URLs in it. Behind such a gateway, an
+    answer cannot be sent while it is made: `keep_later` then hands over files of upstreams that are to be copied here.
+    Unless `at_once`, the routes are made when the first request needs them: pages do not, and Flask is a third of what
+    a start takes.
     """
     pages = Pages(index, url=url, largest_answer=largest_answer)
     sessions = Sessions(authenticator, index, url=url)
-    options = {"url": url, "title": title, "metrics": metrics, "finish_later": finish_later}
+    options = {"url": url, "title": title, "metrics": metrics, "finish_later": finish_later, "keep_later": keep_later}
     routes = _Routes(partial(_route, index, pages, authenticator, sessions, largest_answer=largest_answer, **options))
     if at_once:
         routes.get()

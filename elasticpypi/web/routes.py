@@ -21,6 +21,7 @@ from elasticpypi.web.api_downloads import download_counts
 from elasticpypi.web.api_publishers import publisher_interface
 from elasticpypi.web.api_tokens import token_interface
 from elasticpypi.web.api_uploads import resumable_uploads
+from elasticpypi.web.api_upstream import upstream_interface
 from elasticpypi.web.assets import page_assets
 from elasticpypi.web.audit_page import audit_page
 from elasticpypi.web.auth import is_browser
@@ -55,6 +56,7 @@ def route(
     title: str | None = None,
     metrics: Blueprint | None = None,
     finish_later: Callable[[Mapping[str, Any]], None] | None = None,
+    keep_later: Callable[[Mapping[str, Any]], None] | None = None,
     largest_answer: int | None = None,
 ) -> Flask:
     """Return the routes alone."""
@@ -66,7 +68,7 @@ def route(
         page_assets(),
         browsing(index, url),
         feeds(index, url),
-        file_downloads(index),
+        file_downloads(index, can_stream=largest_answer is None, keep_later=keep_later),
         file_uploads(index),
         sign_in_pages(authenticator, sessions, url),
         account_pages(index, url),
@@ -76,6 +78,7 @@ def route(
         program_interface(index),
         audit_interface(index),
         download_counts(index),
+        upstream_interface(index),
         token_interface(index),
         publisher_interface(index),
         trusted_publishing(index),
