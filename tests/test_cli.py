@@ -30,6 +30,7 @@ COMMANDS = (
     "hash-password",
     "import",
     "list",
+    "mirror",
     "publisher",
     "restore",
     "serve",
@@ -39,6 +40,7 @@ COMMANDS = (
     "token",
     "unyank",
     "upload",
+    "why",
     "yank",
 )
 LONG_AGO = (10**9, 10**9)

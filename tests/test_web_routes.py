@@ -104,6 +104,7 @@ GET     /api/v1/openapi.json                      401    200    200    200    20
 GET     /api/v1/projects                          401    200    200    200    200   =     =       -
 GET     /api/v1/projects/<name>                   401    200    200    200    403   =     =       -
 GET     /api/v1/projects/<name>/downloads         401    200    200    200    403   =     =       -
+GET     /api/v1/projects/<name>/upstream          401    200    200    200    403   =     =       -
 GET     /api/v1/audit                             401    403    403    200    200   =     =       -
 PUT     /api/v1/projects/<name>/status            401    403    403    200    403   =     =       403
 PUT     /api/v1/projects/<name>/yanked/<target>   401    403    403    200    403   =     =       403

@@ -57,7 +57,7 @@ def _print_project(document: dict[str, Any]) -> None:
 
 
 def _print_file(file: dict[str, Any]) -> None:
-    facts = [f"{file['size']:,} bytes", f"uploaded {_minute(file['upload-time'])}"]
+    facts = [f"{file['size']:,} bytes", f"uploaded {minute(file['upload-time'])}"]
     if file["requires-python"]:
         facts.append(f"Python {file['requires-python']}")
     if file["yanked"] is not False:
@@ -65,10 +65,10 @@ def _print_file(file: dict[str, Any]) -> None:
     click.echo(f"  {file['filename']}  ({', '.join(facts)})")
     click.echo(f"    sha256 {file['sha256']}")
     if file["origin"]:
-        since = f", there since {_minute(file['origin']['upload-time'])}" if file["origin"]["upload-time"] else ""
+        since = f", there since {minute(file['origin']['upload-time'])}" if file["origin"]["upload-time"] else ""
         click.echo(f"    imported from {file['origin']['source']}{since}")
 
 
-def _minute(time: str) -> str:
+def minute(time: str) -> str:
     """Return a time as people read it: 2026-11-22 18:20 UTC."""
     return f"{time[:10]} {time[11:16]} UTC"

@@ -10,8 +10,8 @@ from flask import Blueprint, Response, request
 from elasticpypi import legacy_json
 from elasticpypi.auth import Principal
 from elasticpypi.config import Permission
-from elasticpypi.errors import NotFoundError
-from elasticpypi.index import Index
+from elasticpypi.errors import InvalidNameError, NotFoundError
+from elasticpypi.index import Index, NotOurs
 from elasticpypi.names import NormalizedName, normalize_name
 from elasticpypi.readme import Readmes
 from elasticpypi.web import project_page
@@ -20,6 +20,7 @@ from elasticpypi.web.people import render_page, show_errors
 from elasticpypi.web.present import current_principal
 from elasticpypi.web.searching import VisibleNames
 from elasticpypi.web.simple import redirect_within
+from elasticpypi.web.upstream_page import show_upstream
 
 PER_PAGE = 100  # projects
 
@@ -42,8 +43,7 @@ def browsing(index: Index, url: str | None) -> Blueprint:
         query = request.args.get("q", "")
         if not query.strip():
             return _list(names, current_principal())
-        found = names.of(current_principal()).search(query)
-        return render_page("projects.html", query=query, names=found.names, count=found.count, page=1, pages=1)
+        return _search(index, names, query)
 
     @blueprint.get("/project/<name>/")
     def project(name: str) -> Response:
@@ -83,7 +83,31 @@ def _list(names: VisibleNames, principal: Principal) -> Response:
     pages = max(-(-len(every) // PER_PAGE), 1)
     page = min(max(request.args.get("page", 1, type=int), 1), pages)
     shown = every[(page - 1) * PER_PAGE : page * PER_PAGE]
-    return render_page("projects.html", query="", names=shown, count=len(every), page=page, pages=pages)
+    return render_page("projects.html", query="", names=shown, count=len(every), page=page, pages=pages, elsewhere=None)
+
+
+def _search(index: Index, names: VisibleNames, query: str) -> Response:
+    """Show what a search has found."""
+    found = names.of(current_principal()).search(query)
+    return render_page(
+        "projects.html",
+        query=query,
+        names=found.names,
+        count=found.count,
+        page=1,
+        pages=1,
+        elsewhere=None if found.names else _find_name(index, query),
+    )
+
+
+def _find_name(index: Index, query: str) -> NormalizedName | None:
+    """Return the name that was searched for; None where it is none, or no upstream is to be asked for it."""
+    try:
+        name = normalize_name(query.strip())
+    except InvalidNameError:
+        return None
+    may_be_there = index.has_upstreams and index.upstreams.own_pattern(name) is None
+    return name if may_be_there and current_principal().may(Permission.READ, name) else None
 
 
 def _show(index: Index, readmes: Readmes, asked_name: str, asked_version: str | None, url: str | None) -> Response:
@@ -91,6 +115,9 @@ def _show(index: Index, readmes: Readmes, asked_name: str, asked_version: str | 
     name = normalize_name(asked_name)
     principal = current_principal()
     principal.require(Permission.READ, name)
+    located = index.locate(name) if index.has_upstreams else None
+    if located is not None and not isinstance(located, int):
+        return _show_upstream(index, located, asked_name, asked_version, url)
     project = index.snapshot(name)
     releases = legacy_json.group(legacy_json.list_files(project, root=up_to_mount(request.environ)))
     version = None if asked_version is None else _find_version(name, releases, asked_version)
@@ -107,6 +134,15 @@ def _show(index: Index, readmes: Readmes, asked_name: str, asked_version: str | 
     )
     may_manage = principal.may(Permission.ADMIN, name)
     return render_page("project.html", may_manage=may_manage, has_url=url is not None, **values)
+
+
+def _show_upstream(
+    index: Index, name: NotOurs, asked_name: str, asked_version: str | None, url: str | None
+) -> Response:
+    """Show what an upstream has of a project, whose releases have no pages of their own."""
+    if asked_version is not None:
+        return redirect_within(f"../../{name}/", 302)
+    return show_upstream(index, name, url) if asked_name == name else redirect_within(f"../{name}/")
 
 
 def _find_version(name: NormalizedName, releases: Mapping[str, Sequence[legacy_json.Listed]], asked: str) -> str:

@@ -19,13 +19,11 @@ from elasticpypi.index import Index
 from elasticpypi.legacy_json import Listed
 from elasticpypi.model import ProjectSnapshot
 from elasticpypi.names import NormalizedName
-from elasticpypi.presenting import describe_kind, describe_size, project_links
+from elasticpypi.presenting import describe_kind, describe_size, one_line, project_links
 from elasticpypi.readme import Readmes
 
 MOST_RELEASES = 100  # that are listed, unless all are asked for
 _MOST_OF_A_KIND = 100  # dependencies, classifiers
-_MOST_TEXT = 300  # characters of what should be a line
-_CUT = "…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +71,7 @@ def describe(
     shown = latest if version is None else version
     files = [] if shown is None else releases[shown]
     info = _info(index, project, shown, files)
+    wanted = None if shown is None else requirement(project.name, shown, latest=latest, is_yanked=info["yanked"])
     base = "" if version is None else "../"
     return {
         "name": project.name,
@@ -82,13 +81,13 @@ def describe(
         "latest_url": None if latest is None else _release_url(latest, base),
         "is_prerelease": shown is not None and Version(shown).is_prerelease,
         "decisions": project.decisions,
-        "summary": _line(info["summary"]),
+        "summary": one_line(info["summary"]),
         "yanked": _yanked(info),
         "simple_url": shlex.quote(f"{root}simple/"),
-        "installs": [] if shown is None else list(_installs(_requirement(project.name, shown, latest, info))),
+        "installs": [] if wanted is None else list(installs(wanted, from_here_alone=index.has_upstreams)),
         "readme": readmes.render(info["description"], info["description_content_type"]),
         "facts": list(_facts(info)),
-        "links": [(_line(label), url) for label, url in project_links(info)],
+        "links": [(one_line(label), url) for label, url in project_links(info)],
         "lists": list(_lists(info)),
         "files": [_show_file(item, info) for item in files],
         "releases": _show_releases(releases, shown, base, every=every),
@@ -107,17 +106,21 @@ def _yanked(info: Mapping[str, Any]) -> bool | str:
     return bool(info["yanked"]) and (info["yanked_reason"] or True)
 
 
-def _requirement(name: NormalizedName, version: str, latest: str | None, info: Mapping[str, Any]) -> str:
+def requirement(name: NormalizedName, version: str, *, latest: str | None, is_yanked: bool) -> str:
     """Return what installers call a release: by its version where they would choose another one, or none."""
-    is_chosen = version == latest and not info["yanked"] and not Version(version).is_prerelease
+    is_chosen = version == latest and not is_yanked and not Version(version).is_prerelease
     return shlex.quote(name if is_chosen else f"{name}=={version}")
 
 
-def _installs(wanted: str) -> Iterator[tuple[str, str, str]]:
-    """Yield tools, and what stands before and behind the URL of the simple index in commands that install from it."""
+def installs(wanted: str, *, from_here_alone: bool) -> Iterator[tuple[str, str, str]]:
+    """Yield tools, and what stands before and behind the URL of the simple index in commands that install from it.
+
+    `from_here_alone`: this index has all names, and poetry is not to ask PyPI for what a project depends on.
+    """
+    priority = "primary" if from_here_alone else "explicit"
     yield "pip", "pip install --index-url ", f" {wanted}"
     yield "uv", "uv pip install --default-index ", f" {wanted}"
-    yield "poetry", "poetry source add --priority explicit ours ", f" && poetry add --source ours {wanted}"
+    yield "poetry", f"poetry source add --priority {priority} ours ", f" && poetry add --source ours {wanted}"
 
 
 def _facts(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -129,7 +132,7 @@ def _facts(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         ("Maintainer", [info["maintainer"], info["maintainer_email"]]),
         ("Keywords", [info["keywords"]]),
     ):
-        text = _line(", ".join(value for value in values if value))
+        text = one_line(", ".join(value for value in values if value))
         if text:
             yield label, text
 
@@ -138,13 +141,7 @@ def _lists(info: Mapping[str, Any]) -> Iterator[tuple[str, list[str], int]]:
     """Yield what is said in lists: label, the first entries, and how many others there are."""
     for label, values in (("Dependencies", info["requires_dist"]), ("Classifiers", info["classifiers"])):
         if values:
-            yield label, [_line(value) for value in values[:_MOST_OF_A_KIND]], max(len(values) - _MOST_OF_A_KIND, 0)
-
-
-def _line(text: str | None) -> str:
-    """Return the beginning of a text, on one line."""
-    line = " ".join((text or "")[: 10 * _MOST_TEXT].split())
-    return line if len(line) <= _MOST_TEXT else f"{line[:_MOST_TEXT]}{_CUT}"
+            yield label, [one_line(value) for value in values[:_MOST_OF_A_KIND]], max(len(values) - _MOST_OF_A_KIND, 0)
 
 
 def _show_file(item: Listed, info: Mapping[str, Any]) -> ShownFile:
@@ -155,11 +152,11 @@ def _show_file(item: Listed, info: Mapping[str, Any]) -> ShownFile:
         filename=file.filename,
         url=document["url"],
         kind=describe_kind(file.filename, file.kind),
-        requires_python=_line(file.requires_python),
+        requires_python=one_line(file.requires_python),
         size=describe_size(file.size),
         upload_time=file.upload_time,
         sha256=file.sha256,
-        yanked=(_line(yanked) or True) if isinstance(yanked, str) and not is_told else yanked is not False,
+        yanked=(one_line(yanked) or True) if isinstance(yanked, str) and not is_told else yanked is not False,
     )
 
 
