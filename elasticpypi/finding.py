@@ -13,3 +13,4 @@ class Finding:
     found: str
     remedy: str | None = None  # None: nothing is wrong, or no longer
     mended: str | None = None  # what `doctor --fix` has done about it
+    advice: str | None = None  # what would be better, though nothing is wrong

@@ -6,13 +6,15 @@ import json
 import os
 import re
 import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from elasticpypi.cli.doctor import EXAMPLE_PASSWORDS, examine
 from elasticpypi.cli.doctor_local import check_file_system, check_space, check_sqlite, check_watches
-from elasticpypi.config import Settings
+from elasticpypi.config import Settings, Upstream, UpstreamMode, write_upstream
 from elasticpypi.finding import Finding
 from elasticpypi.index import open_index
 from elasticpypi.passwords import is_hash
@@ -20,6 +22,7 @@ from tests.dists import make_wheel
 from tests.privileges import unprivileged
 from tests.running import run_command, serving
 from tests.site import Site
+from tests.upstreams import FakeUpstream, running_upstream
 
 OF_THE_MACHINE = {"free space", "file system", "watches"}
 HASH = "scrypt:1024:8:1$salt$" + "0" * 128
@@ -355,6 +358,98 @@ def test_other_bytes_under_the_same_filename(site: Site, tmp_path: Path, config:
             "remove whichever of the two is wrong",
         )
     ]
+
+
+# Upstreams ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def upstream() -> Iterator[FakeUpstream]:
+    with running_upstream() as running:
+        yield running
+
+
+def written(*upstreams: Upstream) -> str:
+    """Return upstreams as a variable has them."""
+    return json.dumps([write_upstream(upstream) for upstream in upstreams])
+
+
+ADVICE = Finding(
+    "own names",
+    "upstreams are asked for every name under which nothing has been uploaded yet",
+    advice='name yours by a pattern, such as "own_names": ["acme-*"]: then nobody else can have one of them first',
+)
+
+
+def test_upstreams_that_answer(data: Path, config: Path, upstream: FakeUpstream) -> None:
+    first = upstream.configured(allow=("spam",), name="first")
+    second = upstream.configured(mode=UpstreamMode.REDIRECT, name="second")
+    variables: dict[str, str | Path] = {"CONFIG": config, "UPSTREAMS": written(first, second)}
+    answers = [Finding("upstream 'first'", "it answers"), Finding("upstream 'second'", "it answers")]
+    assert findings(data, **variables)[-3:] == [ADVICE, *answers]
+    kept = Finding("own names", "nobody else is asked for acme-*, tools")
+    assert findings(data, **variables, OWN_NAMES='["acme-*", "tools"]')[-3:] == [kept, *answers]
+
+
+def test_an_upstream_is_asked_with_its_credentials(data: Path, config: Path, upstream: FakeUpstream) -> None:
+    upstream.credentials = ("reader", "tr0ub4dor&3")
+    with_them = upstream.configured()
+    others = replace(with_them, name="others", password="correct-horse")
+    none = replace(with_them, name="none", username=None, password=None)
+    found = problems(data, CONFIG=config, UPSTREAMS=written(with_them, others, none))
+    assert [(problem.check, problem.found) for problem in found] == [
+        ("upstream 'others'", "it refuses our credentials (401)"),
+        ("upstream 'none'", "it asks for credentials (401)"),
+    ]
+    assert "correct-horse" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "says"),
+    [
+        ("down", "it cannot be reached at "),
+        ("500", "it answers 500"),
+        ("reset", "it breaks off at "),
+        ("a redirect to the metadata service", "it leads to http://169.254.169.254, which is not among its 'hosts'"),
+    ],
+)
+def test_an_upstream_that_does_not_answer(
+    data: Path, config: Path, upstream: FakeUpstream, behaviour: str, says: str
+) -> None:
+    with upstream.behaving(behaviour):
+        (problem,) = problems(data, CONFIG=config, UPSTREAMS=written(upstream.configured()))
+    assert (problem.check, problem.remedy) == (
+        "upstream 'fake'",
+        "mend that there, or change its entry in 'upstreams'; until then what has not been asked for lately is "
+        "answered with 503",
+    )
+    assert problem.found.startswith(says)
+
+
+def test_an_upstream_that_clients_are_sent_to_in_vain(data: Path, config: Path, upstream: FakeUpstream) -> None:
+    redirecting = upstream.configured(mode=UpstreamMode.REDIRECT)
+    with upstream.behaving("503"):
+        found = problems(data, CONFIG=config, UPSTREAMS=written(redirecting))
+    remedy = "mend that there, or change its entry in 'upstreams'; until then clients are sent there all the same"
+    assert found == [Finding("upstream 'fake'", "it answers 503", remedy)]
+
+
+def test_an_upstream_at_an_address_that_is_not_public(data: Path, config: Path, upstream: FakeUpstream) -> None:
+    url = upstream.url.replace("http:", "https:")  # nobody speaks TLS there, and nobody is asked to
+    (problem,) = problems(data, CONFIG=config, UPSTREAMS=written(upstream.configured(url=url, private=False)))
+    assert problem.found.startswith("it has an address at ")
+    assert "that is not public; set 'private'" in problem.found
+    assert upstream.asked == []
+
+
+def test_advice_is_a_note_and_no_problem(data: Path, config: Path, upstream: FakeUpstream, tmp_path: Path) -> None:
+    extra = {"ELASTICPYPI_CONFIG": str(config), "ELASTICPYPI_UPSTREAMS": written(upstream.configured())}
+    answer = run_command("doctor", "--data", data, home=tmp_path / "home", extra=extra)
+    lines = answer.stdout.splitlines()
+    assert f"note     own names: {ADVICE.found}. Better: {ADVICE.advice}." in lines
+    assert "ok       upstream 'fake': it answers." in lines
+    of_the_machine = [line for line in lines if line.startswith("problem") and line.split()[1] in ("free", "watches:")]
+    assert answer.returncode == int(bool(of_the_machine)), answer.stdout
 
 
 # The command -------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import click
 
 from elasticpypi.cli.doctor_aws import check_deployment
 from elasticpypi.cli.doctor_local import check_directory, is_public, public, quoted
+from elasticpypi.cli.doctor_upstreams import check_upstreams
 from elasticpypi.cli.options import CONFIG_PATH, data_option, data_path, json_option, print_json
 from elasticpypi.config import CONFIG_VARIABLE, VARIABLE_PREFIX, Settings, User, load_settings
 from elasticpypi.errors import CatalogError, ConfigError, ElasticpypiError, NotReadyError
@@ -50,6 +51,8 @@ def _print_finding(finding: Finding) -> None:
     found = finding.found if finding.found.endswith("?") else f"{finding.found}."
     if finding.mended is not None:
         click.echo(f"mended   {finding.check}: {found} Done: {finding.mended}.")
+    elif finding.advice is not None:
+        click.echo(f"note     {finding.check}: {found} Better: {finding.advice}.")
     elif finding.remedy is None:
         click.echo(f"ok       {finding.check}: {found}")
     else:
@@ -153,6 +156,7 @@ def _check_index(settings: Settings, data: Path, sync: str, patience_seconds: fl
         yield Finding("catalog and storage", "both can be read")
         yield _check_drift(index, sync, patience_seconds)
         yield from _check_files(index)
+        yield from check_upstreams(settings, index)
 
 
 def _check_drift(index: Index, sync: str, patience_seconds: float) -> Finding:
