@@ -52,8 +52,9 @@ _NOT_OURS = (
 _OURS = (".py", ".html", ".json", ".css", ".js", ".svg", ".xml")
 # Of other people's packages: programs, types, tests, what describes a package but METADATA and WHEEL, which
 # importlib.metadata and we read; what is for dateutil's own time zones, for Werkzeug's debugger, for binding C to
-# Python (cryptography is bound already), for other forms of documents than HTML. And boto3, a sixth of a start:
-# botocore makes the same clients, and boto3's own resources and transfers are used nowhere.
+# Python (cryptography is bound already), for other forms of documents than HTML, for those who still write for
+# pydantic 1. And boto3, a sixth of a start: botocore makes the same clients, and boto3's own resources and transfers
+# are used nowhere.
 _NOT_NEEDED = (
     "bin/*",
     "*.pyi",
@@ -65,12 +66,17 @@ _NOT_NEEDED = (
     "boto3/*",
     "boto3-*.dist-info/*",
     "cffi/*",
+    "charset_normalizer/cli/*",
     "dateutil/zoneinfo/*.tar.gz",
     "docutils/writers/latex2e/*",
     "docutils/writers/odf_odt/*",
     "docutils/writers/s5_html/*",
     "docutils/writers/xetex/*",
     "pycparser/*",
+    "pydantic/deprecated/*",
+    "pydantic/experimental/*",
+    "pydantic/mypy.py",
+    "pydantic/v1/*",
     "s3transfer/*",
     "s3transfer-*.dist-info/*",
     "werkzeug/debug/shared/*",
@@ -177,7 +183,7 @@ def _install(target: Target, directory: Path) -> None:
             *pip,
             *("--require-hashes", "--no-deps", "--no-compile", "--only-binary=:all:"),
             *("--requirement", str(ROOT / "requirements.txt"), "--target", str(directory)),
-            *("--implementation", "cp", "--python-version", target.dotted, *chosen),
+            *("--implementation", "cp", "--python-version", _release(target), *chosen),
         ],
         check=False,
         capture_output=True,
@@ -185,6 +191,15 @@ def _install(target: Target, directory: Path) -> None:
     )
     if ran.returncode:
         raise BundleError(f"pip could not get the packages of requirements.txt: {_last_error(ran.stderr)}")
+
+
+def _release(target: Target) -> str:
+    """Return the release of Python that packages are to be for, as far as one is known.
+
+    pip holds the markers of pins against the Python that it runs on, and what packages require against what it is told,
+    of which it takes 3.11 for 3.11.0: so both have to be the same, where they are to be of the same version.
+    """
+    return ".".join(map(str, sys.version_info[:3])) if target.version == sys.version_info[:2] else target.dotted
 
 
 def _last_error(text: str) -> str:
