@@ -35,10 +35,12 @@ lint: .venv/installed-tests
 	.venv/bin/lint-imports
 
 # Against nginx and other people's indexes; says what it leaves out where nginx or wrk is not there. Then what tokens and
-# pages cost, the static site against dumb-pypi, and the AWS shape: cold starts and costs.
+# pages cost, what another index behind ours costs, the static site against dumb-pypi, and the AWS shape: cold starts and
+# costs.
 bench: .venv/installed-tests .peers/installed .venv/system-packages
 	$(RUN) bench.peers
 	$(RUN) bench.people
+	$(RUN) bench.upstream
 	$(RUN) bench.static_site
 	$(RUN) bench.aws
 

@@ -115,17 +115,20 @@ def fetch(port: int, path: str, headers: Mapping[str, str]) -> tuple[int, http.c
 
 
 @contextlib.contextmanager
-def elasticpypi(data: Path, first: str, logs: Path) -> Iterator[Server]:
-    """Serve `data` as `elasticpypi serve` does by default."""
+def elasticpypi(data: Path, first: str, logs: Path, *, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Serve `data` as `elasticpypi serve` does by default, or with further settings in its environment."""
     port = free_port()
     command = [sys.executable, "-m", "elasticpypi", "serve", "--port", str(port), "--data", str(data)]
-    with _running(OURS, command, environment(), port, first, logs) as server:
+    with _running(OURS, command, environment() | dict(settings or {}), port, first, logs) as server:
         yield server
 
 
 @contextlib.contextmanager
 def nginx(root: Path, files: Path, first: str, logs: Path) -> Iterator[Server]:
-    """Serve the pages below `root`, compressed beforehand too, and the wheels below `files`, from one process."""
+    """Serve the pages below `root`, compressed beforehand too, and the wheels below `files`, from one process.
+
+    Installers find all of it, as JSON, where an index of ours has it: below /simple/ and /packages/.
+    """
     port = free_port()
     configuration = logs / "nginx.conf"
     user = "user root;" if os.geteuid() == 0 else ""
@@ -162,6 +165,8 @@ http {{
     types {{ }}
     location /json/ {{ default_type application/vnd.pypi.simple.v1+json; gzip_static on; }}
     location /html/ {{ default_type text/html; gzip_static on; }}
+    location /simple/ {{ rewrite ^/simple/$ /json/-root last; rewrite ^/simple/([^/]+)/$ /json/$1 last; }}
+    location /packages/ {{ rewrite ^/packages/(.+)$ /files/$1 last; }}
     location /files/ {{ default_type application/octet-stream; alias {files}/; }}
     location ~ ^/files/(.*[.]metadata)$ {{ default_type text/plain; root {root}/metadata; try_files /$1 =404; }}
   }}

@@ -54,7 +54,7 @@ one machine ({os.cpu_count()} cores, which clients and servers share; load avera
 began) and are asked in turns, {sizes.rounds} rounds of {sizes.seconds:g} s each; every number is a median. Other
 machines have other numbers: read the ratios.
 {skipped}
-Who takes part, as pinned in `requirements*.txt` and `peers-requirements.txt`: {", ".join(_versions())}.
+Who takes part, as pinned in `requirements*.txt` and `peers-requirements.txt`: {", ".join(versions())}.
 
 - **elasticpypi**: `elasticpypi serve` as it comes, one process, SQLite and a directory. Every request bears
   credentials, which are checked. It is the only one here of which that is so.
@@ -66,8 +66,9 @@ Who takes part, as pinned in `requirements*.txt` and `peers-requirements.txt`: {
   so it is given only the directory of the project that is asked for; for its start, its memory (without load) and for
   publishing, one directory with everything. No JSON, no compression.
 
-The index as static files, beside dumb-pypi, is in [benchmarks-static.md](benchmarks-static.md); cold starts and costs
-on AWS are in [benchmarks-aws.md](benchmarks-aws.md).
+The index as static files, beside dumb-pypi, is in [benchmarks-static.md](benchmarks-static.md); with another index
+behind it, in [benchmarks-upstream.md](benchmarks-upstream.md); cold starts and costs on AWS are in
+[benchmarks-aws.md](benchmarks-aws.md).
 
 proxpi and pypiserver answer an unchanged page in full; only elasticpypi and nginx say 304.
 
@@ -75,7 +76,8 @@ proxpi and pypiserver answer an unchanged page in full; only elasticpypi and ngi
 """
 
 
-def _versions() -> Iterator[str]:
+def versions(peers: Sequence[str] = ("proxpi", "pypiserver", "gunicorn")) -> Iterator[str]:
+    """Yield what takes part, each with its version."""
     yield f"elasticpypi {elasticpypi.__version__} with granian {importlib.metadata.version('granian')}"
     yield f"Python {sys.version_info.major}.{sys.version_info.minor}"
     if nginx := find_nginx():
@@ -86,12 +88,12 @@ def _versions() -> Iterator[str]:
         command = [*ours, "list", "--format", "freeze"]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         installed = dict(line.split("==") for line in text.splitlines() if line.count("==") == 1)
-        yield from (f"{name} {installed[name]}" for name in ("proxpi", "pypiserver", "gunicorn"))
+        yield from (f"{name} {installed[name]}" for name in peers)
 
 
 def _goals(results: Results) -> str:
     rows = [(each.goal, each.measured, "yes" if each.met else "**no**") for each in outcomes(results)]
-    return _section("Goals", _table(("Goal, as a ratio of elasticpypi to the other", "Measured", "Met"), rows))
+    return _section("Goals", table(("Goal, as a ratio of elasticpypi to the other", "Measured", "Met"), rows))
 
 
 def _loads(results: Results) -> str:
@@ -105,7 +107,7 @@ def _loads(results: Results) -> str:
     head = ("Asked for", "of", "requests/s", "p50", "p99", "processor per request", "elasticpypi is … times as fast")
     index = f"{results.index_files:,} files in {results.sizes.projects:,} projects"
     text = f"{CONNECTIONS} connections; the index has {index}."
-    return _section("Pages and downloads", text, _table(head, rows))
+    return _section("Pages and downloads", text, table(head, rows))
 
 
 def _cells(load: Load) -> tuple[str, ...]:
@@ -121,7 +123,7 @@ def _uploads(results: Results) -> str:
     rows = [(name, *_cells(load)) for name, load in results.uploads.items()]
     head = ("To", "uploads/s", "p50", "p99", "processor per upload")
     text = "Small wheels (20 kB), one after the other on one connection. elasticpypi checks, hashes and indexes each."
-    return _section("Uploads", text, _table(head, rows))
+    return _section("Uploads", text, table(head, rows))
 
 
 def _starts(results: Results) -> str:
@@ -136,7 +138,7 @@ def _starts(results: Results) -> str:
     ]
     head = ("Of", "start until the first page", "memory after the load")
     text = f"With the index of {results.index_files:,} files; pages that processes share count once."
-    return _section("Cold start and memory", text, _table(head, rows))
+    return _section("Cold start and memory", text, table(head, rows))
 
 
 def _publishing(results: Results) -> str:
@@ -146,7 +148,7 @@ def _publishing(results: Results) -> str:
         "From the first byte of the upload until the project's page names the file, whose project has one other file. "
         "A dropped file is copied into the directory. pypiserver sees those only under its own server."
     )
-    return _section("Publish until visible", text, _table(head, rows))
+    return _section("Publish until visible", text, table(head, rows))
 
 
 def _publishing_row(each: Published) -> Sequence[str]:
@@ -175,7 +177,7 @@ def _section(title: str, *texts: str) -> str:
     return "" if not texts[-1] else "\n\n".join([f"## {title}", *texts]) + "\n"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table; nothing where there are no rows."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines]) if lines else ""

@@ -14,10 +14,15 @@ def wheel_name(project: str, version: str) -> str:
     return f"{project.replace('-', '_')}-{version}-py3-none-any.whl"
 
 
-def wheel_file(path: Path, size: int) -> None:
-    """Write a wheel of `size` bytes and a little more."""
+def core_metadata(name: str, version: str) -> str:
+    """Return the least that a wheel has to say of itself."""
+    return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Python: >=3.9\n"
+
+
+def wheel_file(path: Path, size: int, *, metadata: str | None = None) -> None:
+    """Write a wheel of `size` bytes and a little more, with the least core metadata where none is given."""
     name, version = path.name.split("-")[:2] if path.suffix == ".whl" else ("large", "1")
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Python: >=3.9\n"
+    metadata = metadata or core_metadata(name, version)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(zipfile.ZipInfo(f"{name}-{version}.dist-info/METADATA", _TIME), metadata)
         wheel = "Wheel-Version: 1.0\nTag: py3-none-any\n"
