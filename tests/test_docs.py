@@ -17,9 +17,12 @@ import pytest
 from elasticpypi.cli.main import main
 from elasticpypi.config import Settings
 from elasticpypi.index import open_index
+from elasticpypi.upstream.fetching import Limits
+from elasticpypi.upstream.source import STALE_SECONDS
 from tests.dists import make_sdist, make_wheel
 from tests.programs import require
 from tests.running import RunningServer, bare_environment, run_command
+from tests.upstreams import running_upstream
 
 DOCS = Path(__file__).parent.parent / "docs"
 COMMANDS = (DOCS / "commands.md").read_text()
@@ -28,6 +31,7 @@ EVERYWHERE = {"--help", "--data", "--json"}
 PUBLISHING = (DOCS / "trusted-publishing.md").read_text()
 RUNNING = (DOCS / "running.md").read_text()
 AWS = (DOCS / "aws.md").read_text()
+UPSTREAM = (DOCS / "upstream.md").read_text()
 HANDLERS = "".join(path.read_text() for path in (DOCS.parent / "elasticpypi" / "handler").glob("*.py"))
 LINES = sorted(set(re.findall(r"\.write\(\s*\"(\w+)\"", HANDLERS)))
 METRICS = (
@@ -134,6 +138,36 @@ def test_the_examples_about_publishers_run_as_they_stand_there(server: RunningSe
     (left,) = server.fetch("/api/v1/publishers").json()["publishers"]
     assert (left["repository"], left["projects"]) == ("acme/tools/widget", ["acme-*"])
     assert re.search(r"^removed: [0-9a-f]{8}  github:acme/widget$", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.timeout(300)
+def test_the_examples_about_upstreams_run_as_they_stand_there(tmp_path: Path) -> None:
+    work, home = tmp_path / "work", tmp_path / "home"
+    work.mkdir()
+    (work / "requirements.txt").write_text("requests==2.32.5\n")
+    config = json.loads("{" + re.findall(r"^```json\n(.*?)^```$", UPSTREAM, re.MULTILINE | re.DOTALL)[0] + "}")
+    with running_upstream() as upstream:
+        upstream.add(make_wheel(tmp_path, "requests", "2.32.5"))
+        config["upstreams"][0] |= {"url": upstream.url, "private": True}
+        (work / "config.json").write_text(json.dumps(config))
+        script = "export ELASTICPYPI_CONFIG=config.json\nmkdir data\nelasticpypi sync --data data\n"
+        done = run_script(script + "\n".join(blocks(UPSTREAM)), work, home)
+    assert "requests" in done.stdout
+    kept = work / "data" / "files" / ".elasticpypi" / "upstream" / "requests"
+    assert [path.name for path in kept.rglob("*.whl")] == ["requests-2.32.5-py3-none-any.whl"]
+
+
+def test_what_is_said_of_upstreams_is_so() -> None:
+    limits = Limits()
+    assert f"| a page | {limits.page_seconds} seconds, {limits.page_bytes // 2**20} MiB" in UPSTREAM
+    assert f"{limits.pages_at_once} at once and {limits.pages_waiting} waiting" in UPSTREAM
+    assert (
+        f"| a file | {limits.idle_seconds} seconds without a byte; {limits.least_rate // 1024} KiB a second" in UPSTREAM
+    )
+    assert f"; {limits.files_at_once} at once |" in UPSTREAM
+    assert f"is not asked again for {limits.failure_seconds} seconds" in UPSTREAM
+    assert STALE_SECONDS == 3 * 86_400
+    assert "for three days" in UPSTREAM
 
 
 def test_the_ledger_is_copied_and_put_back_as_it_stands_there(server: RunningServer, tmp_path: Path) -> None:

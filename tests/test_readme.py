@@ -18,6 +18,7 @@ import pytest
 import requests
 
 from elasticpypi.archives.source import MAX_RATIO, MAX_ZIP_MEMBERS
+from elasticpypi.config import load_settings
 from elasticpypi.handler.gateway import LARGEST_ANSWER
 from elasticpypi.model import parse_decisions
 from elasticpypi.names import MAX_NAME
@@ -103,9 +104,20 @@ def _answers(port: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("block", blocks("json", README.replace(ON_AWS, "")))
+JSON_BLOCKS = blocks("json", README.replace(ON_AWS, ""))
+
+
+@pytest.mark.parametrize("block", [block for block in JSON_BLOCKS if "yanked" in block])
 def test_the_decisions_are_valid(block: str) -> None:
     assert parse_decisions(block.encode()).yanked == json.loads(block)["yanked"]
+
+
+@pytest.mark.parametrize("block", [block for block in JSON_BLOCKS if "yanked" not in block])
+def test_the_configuration_is_valid(block: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(block, encoding="utf-8")
+    settings = load_settings(environ={}, default_path=path)
+    assert {key: getattr(settings, key) for key in json.loads(block)}
 
 
 @pytest.mark.parametrize("limit", [MAX_ZIP_MEMBERS, MAX_NAME, DOWNLOADS, MAX_RATIO])
