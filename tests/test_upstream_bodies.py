@@ -11,7 +11,7 @@ import pytest
 from elasticpypi.upstream.bodies import read_body
 
 MIB = 1024 * 1024
-PACKED = gzip.compress(b"some bytes")
+PACKED = gzip.compress(b"some bytes", mtime=0)
 
 
 def pieces(data: bytes, size: int) -> Iterator[bytes]:
@@ -26,7 +26,11 @@ def pieces(data: bytes, size: int) -> Iterator[bytes]:
         (b"some bytes", "identity", b"some bytes"),
         (PACKED, "gzip", b"some bytes"),
         (PACKED, " X-GZip", b"some bytes"),
-        (gzip.compress(b"some ") + gzip.compress(b"") + gzip.compress(b"bytes"), "gzip", b"some bytes"),
+        (
+            gzip.compress(b"some ", mtime=0) + gzip.compress(b"", mtime=0) + gzip.compress(b"bytes", mtime=0),
+            "gzip",
+            b"some bytes",
+        ),
     ],
 )
 @pytest.mark.parametrize("size", [1, 7, 1000])
@@ -38,8 +42,12 @@ def test_a_body_is_unpacked_however_it_comes(sent: bytes, encoding: str, expecte
     ("sent", "encoding", "reason"),
     [
         (b"some bytes!", "", "sends more than the 10 bytes that are read of such an answer"),
-        (gzip.compress(b"some bytes!"), "gzip", "sends more than the 10 bytes that are read of such an answer"),
-        (PACKED + gzip.compress(b"!"), "gzip", "sends more than the 10 bytes that are read of such an answer"),
+        (
+            gzip.compress(b"some bytes!", mtime=0),
+            "gzip",
+            "sends more than the 10 bytes that are read of such an answer",
+        ),
+        (PACKED + gzip.compress(b"!", mtime=0), "gzip", "sends more than the 10 bytes that are read of such an answer"),
         (b"some bytes", "br", "answers in an encoding that we have not asked for"),
         (PACKED, "gzip, gzip", "answers in an encoding that we have not asked for"),
         (PACKED[:-1], "gzip", "breaks off in an answer"),
