@@ -185,7 +185,8 @@ class Index:
         """
         revision = self._catalog.revision(name)
         self._check_complete()
-        if revision is None:  # perhaps it came while the catalog was made: what is missing is looked for once more
+        # Perhaps it came while the catalog was made: before anybody else is asked, it is looked for once more.
+        if revision is None and self.has_upstreams:
             revision = self._catalog.revision(name)
             self._check_complete()
         return NotOurs(name) if revision is None else revision

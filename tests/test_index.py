@@ -11,7 +11,7 @@ import pytest
 
 from elasticpypi.catalog import Catalog
 from elasticpypi.catalog.sqlite import SqliteCatalog
-from elasticpypi.config import Settings
+from elasticpypi.config import Settings, Upstream, UpstreamMode
 from elasticpypi.errors import BusyError, CatalogError, StorageError
 from elasticpypi.index import Index, open_index
 from elasticpypi.names import NormalizedName
@@ -108,7 +108,8 @@ def test_a_filename_that_is_not_text_stops_nothing(tmp_path: Path) -> None:
 
 def test_a_name_that_appears_while_the_catalog_is_made_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tmp_path / "data"
-    index = open_index(Settings(), data=data)
+    upstream = Upstream("other", "https://pypi.example.org/simple/", UpstreamMode.PROXY)  # nobody is asked here
+    index = open_index(Settings(upstreams=(upstream,)), data=data)
     make_wheel(data / "files", "acme", "1.0")
     is_complete = SqliteCatalog.is_complete
 

@@ -42,8 +42,8 @@ def file_downloads(index: Index, *, can_stream: bool = True, keep_later: KeepLat
                 return _core_metadata(index, index.find_file(normalized, filename.removesuffix(_METADATA_SUFFIX)))
             response = _file(index, index.find_file(normalized, filename), turns)
         except NotFoundError:
-            not_ours = index.locate(normalized)
-            if isinstance(not_ours, int) or not index.has_upstreams:
+            not_ours = index.locate(normalized) if index.has_upstreams else None
+            if not_ours is None or isinstance(not_ours, int):
                 raise
             return upstream.answer(not_ours, filename)
         if index.downloads.is_on and is_download(response):

@@ -196,7 +196,7 @@ class SqliteCatalog:
         return KeptPage(*row) if row else None
 
     def keep_page(self, name: NormalizedName | None, form: str, page: KeptPage) -> None:
-        with self.pool.writing() as connection:  # without a word to others: nothing that they remember has changed
+        with self._writing() as connection:
             if time.monotonic() >= self._forget_at:
                 _forget_pages(connection)
                 self._forget_at = time.monotonic() + _FORGETTING_SECONDS
