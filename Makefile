@@ -26,7 +26,7 @@ test:
 
 # Gigabytes, minutes and measurements of memory; a module's tests one after the other.
 test-heavy: .venv/installed-tests .peers/installed .venv/system-packages node_modules/.installed
-	EXAMPLES=many $(RUN) pytest -m "heavy or many_examples" -n 3 --dist loadfile
+	EXAMPLES=many $(RUN) pytest -m "heavy or many_examples" -n 2 --dist loadfile
 
 lint: .venv/installed-tests
 	$(RUN) ruff check

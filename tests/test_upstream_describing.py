@@ -156,7 +156,6 @@ TEXTS = st.lists(st.sampled_from(HOSTILE) | st.text(st.characters())).map("".joi
 ELEMENTS = {"html", "head", "meta", "title", "body", "h1", "a", "br"}
 
 
-@pytest.mark.many_examples
 @settings(max_examples=examples(100, 1000))
 @given(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS)
 def test_hostile_texts_stay_texts(reason: str, yanked: str, requires_python: str, path: str, more: str) -> None:

@@ -762,7 +762,6 @@ def read_or_refuse(body: bytes, content_type: str) -> UpstreamPage | None:
         return None
 
 
-@pytest.mark.many_examples
 @settings(max_examples=examples(60, 1500))
 @given(st.lists(st.dictionaries(KEYS, VALUES), max_size=3))
 def test_whatever_is_said_of_other_files_a_good_one_is_found(entries: list[dict[str, Any]]) -> None:
@@ -770,7 +769,6 @@ def test_whatever_is_said_of_other_files_a_good_one_is_found(entries: list[dict[
     assert GOOD["filename"] in [file.filename for file in page.files]
 
 
-@pytest.mark.many_examples
 @settings(max_examples=examples(60, 1500))
 @given(st.dictionaries(st.sampled_from(["meta", "name", "files", "project-status", "versions", "other"]), VALUES))
 def test_whatever_is_said_of_a_project_it_is_read_or_refused(said: dict[str, Any]) -> None:
@@ -778,7 +776,6 @@ def test_whatever_is_said_of_a_project_it_is_read_or_refused(said: dict[str, Any
     assert page is None or {file.filename for file in page.files} <= {GOOD["filename"]}
 
 
-@pytest.mark.many_examples
 @settings(max_examples=examples(60, 1500))
 @given(st.lists(st.sampled_from(["<", ">", "a ", "href=", '"', "'", "</a>", "<!--", "<base ", "&", WHEEL]) | st.text()))
 def test_whatever_stands_in_html_it_is_read_or_refused(pieces: list[str]) -> None:
