@@ -118,7 +118,7 @@ class Shop:
     def keep(self, found: FoundUpstreamFile) -> FoundUpstreamFile:
         """Bring a file, and return it as it is found from then on."""
         self.files.bring(found)
-        return replace(found, file=self.kept.of(SPAM)[found.file.filename].file, is_kept=True)
+        return replace(found, file=self.kept.read(SPAM).files[found.file.filename].file, is_kept=True)
 
     def read(self, found: FoundUpstreamFile, files: UpstreamFiles | None = None) -> bytes | None:
         """Return what lies here; None where nothing does."""
@@ -249,7 +249,7 @@ def test_a_file_passes_as_it_is_and_stays(shop: Shop) -> None:
     stream.close()
     assert (len(pieces) > 3, b"".join(pieces)) == (True, shop.data)
     assert shop.lies() == sorted([shop.core_metadata_name, WHEEL, f"{WHEEL}.provenance", "kept.json"])
-    assert shop.kept.of(SPAM) == {WHEEL: KeptFile("fake", found.file)}
+    assert shop.kept.read(SPAM).files == {WHEEL: KeptFile("fake", found.file)}
     with shop.upstream.behaving("down"):
         assert shop.read(found) == shop.data
 
@@ -383,7 +383,7 @@ def test_a_client_need_not_ask_for_the_end(shop: Shop) -> None:
         got = 0
         while got < len(shop.data):
             got += len(next(stream))
-    assert WHEEL in shop.kept.of(SPAM)
+    assert WHEEL in shop.kept.read(SPAM).files
     assert shop.read(found) == shop.data
 
 
@@ -476,7 +476,7 @@ def test_a_file_is_brought_once_with_all_that_belongs_beside_it(shop: Shop) -> N
     shop.files.bring(found, deadline=time.monotonic() + 60, progress=told.append)
     assert sum(told) == len(shop.data)
     assert shop.lies() == sorted([shop.core_metadata_name, WHEEL, f"{WHEEL}.provenance", "kept.json"])
-    assert shop.kept.of(SPAM) == {WHEEL: KeptFile("fake", found.file)}
+    assert shop.kept.read(SPAM).files == {WHEEL: KeptFile("fake", found.file)}
     shop.upstream.take()
     shop.files.bring(found)
     shop.files.bring(replace(found, is_kept=True))
@@ -493,7 +493,7 @@ def test_what_only_we_can_get_is_brought_and_not_kept(shop: Shop) -> None:
     found = shop.add(keep=False)
     shop.files.bring(found)
     assert shop.lies() == [WHEEL]
-    assert shop.kept.of(SPAM) == {}
+    assert shop.kept.read(SPAM).files == {}
     with shop.upstream.behaving("down"):
         assert shop.read(found) == shop.data
 
@@ -541,7 +541,7 @@ def test_no_document_is_begun_that_has_no_time(shop: Shop) -> None:
     shop.upstream.take()
     shop.files.bring(found, deadline=time.monotonic() + 0.9)
     assert shop.upstream.take() == []
-    assert shop.kept.of(SPAM)[WHEEL].file.provenance is None
+    assert shop.kept.read(SPAM).files[WHEEL].file.provenance is None
 
 
 @pytest.mark.parametrize("failure", [FULL, StorageError("the network is down")])
@@ -575,7 +575,7 @@ def test_bytes_that_nobody_has_come_to_remember_are_remembered_later(shop: Shop,
         shop.files.bring(found)
     assert shop.read(found) == shop.data
     assert shop.upstream.paths(f"/files/{WHEEL}").count(f"/files/{WHEEL}") == 1
-    assert WHEEL in shop.kept.of(SPAM)
+    assert WHEEL in shop.kept.read(SPAM).files
 
 
 def test_bytes_that_cannot_be_remembered_are_given_out_all_the_same(shop: Shop) -> None:
@@ -603,7 +603,7 @@ def test_other_bytes_under_a_name_that_is_kept_are_given_out_and_the_first_stay(
     for _ in range(2):
         with passing(files, found) as pieces:
             assert b"".join(pieces) == shop.data
-    assert shop.kept.of(SPAM) == {WHEEL: first}
+    assert shop.kept.read(SPAM).files == {WHEEL: first}
     assert shop.read(found) == shop.data
 
 
@@ -612,7 +612,7 @@ def test_a_file_is_kept_without_a_provenance_that_cannot_be_had(shop: Shop, says
     found = shop.add(provenance=PROVENANCE, says=says)
     with shop.upstream.behaving("404", at=f"/files/{WHEEL}.provenance"):
         shop.files.bring(found)
-    assert shop.kept.of(SPAM) == {WHEEL: KeptFile("fake", replace(found.file, provenance=None))}
+    assert shop.kept.read(SPAM).files == {WHEEL: KeptFile("fake", replace(found.file, provenance=None))}
 
 
 OTHER = b"Metadata-Version: 2.1\nName: spam\nVersion: 1.0\nRequires-Dist: evil\n"

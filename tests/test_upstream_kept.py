@@ -40,14 +40,14 @@ def kept(storage: Storage) -> KeptFiles:
 
 
 def test_nothing_is_kept_at_first(kept: KeptFiles) -> None:
-    assert kept.of(ACME) == {}
+    assert kept.read(ACME).files == {}
 
 
 def test_what_was_added_is_known_to_everybody(kept: KeptFiles, storage: Storage) -> None:
     first, second = make_kept(), make_kept("acme-2.0.tar.gz", sha256=B, upstream="other", size=7, yanked="broken")
     assert [kept.add(ACME, each) for each in (first, second)] == [first, second]
-    assert KeptFiles(storage).of(ACME) == {"acme-1.0.tar.gz": first, "acme-2.0.tar.gz": second}
-    assert kept.of(NormalizedName("acme-tools")) == {}
+    assert KeptFiles(storage).read(ACME).files == {"acme-1.0.tar.gz": first, "acme-2.0.tar.gz": second}
+    assert kept.read(NormalizedName("acme-tools")).files == {}
 
 
 def test_each_file_has_a_line(kept: KeptFiles, storage: Storage) -> None:
@@ -80,7 +80,7 @@ def test_what_signs_a_url_is_not_remembered(kept: KeptFiles) -> None:
     file = make_kept(provenance="https://files.example.org/p").file
     signed = replace(file, url=f"{file.url}?token=secret#part", provenance=f"{file.provenance}?token=secret#part")
     assert kept.add(ACME, KeptFile("pypi", signed)) == KeptFile("pypi", file)
-    assert kept.of(ACME) == {file.filename: KeptFile("pypi", file)}
+    assert kept.read(ACME).files == {file.filename: KeptFile("pypi", file)}
 
 
 @pytest.mark.parametrize("other", [make_kept(sha256=B), make_kept(upstream="other"), make_kept(size=7)])
@@ -88,14 +88,14 @@ def test_the_bytes_that_were_kept_first_stay(kept: KeptFiles, other: KeptFile) -
     first = make_kept()
     kept.add(ACME, first)
     assert kept.add(ACME, other) == first
-    assert kept.of(ACME) == {"acme-1.0.tar.gz": first}
+    assert kept.read(ACME).files == {"acme-1.0.tar.gz": first}
 
 
 def test_nothing_is_lost_where_many_add_at_once(storage: Storage) -> None:
     files = [make_kept(f"acme-{number}.0.tar.gz") for number in range(8)]
     with ThreadPoolExecutor(len(files)) as pool:
         list(pool.map(lambda file: KeptFiles(storage).add(ACME, file), files))
-    assert KeptFiles(storage).of(ACME) == {file.file.filename: file for file in files}
+    assert KeptFiles(storage).read(ACME).files == {file.file.filename: file for file in files}
 
 
 class Overtaken:
@@ -123,14 +123,14 @@ def test_what_somebody_else_adds_meanwhile_stays(kept: KeptFiles, storage: Stora
     overtaken = Overtaken(storage, lambda: kept.add(ACME, other))
     assert KeptFiles(cast("Storage", overtaken)).add(ACME, mine) == mine
     added = [first, other, mine] if before else [other, mine]
-    assert kept.of(ACME) == {each.file.filename: each for each in added}
+    assert kept.read(ACME).files == {each.file.filename: each for each in added}
 
 
 def test_of_two_files_with_one_name_that_are_added_at_once_one_is_kept(kept: KeptFiles, storage: Storage) -> None:
     other = make_kept(sha256=B)
     overtaken = Overtaken(storage, lambda: kept.add(ACME, other))
     assert KeptFiles(cast("Storage", overtaken)).add(ACME, make_kept()) == other
-    assert kept.of(ACME) == {"acme-1.0.tar.gz": other}
+    assert kept.read(ACME).files == {"acme-1.0.tar.gz": other}
 
 
 def document_of(storage: Storage) -> Mapping[str, Any]:
@@ -170,7 +170,7 @@ DAMAGE: Mapping[str, Callable[[Mapping[str, Any]], bytes]] = {
 def test_what_cannot_be_read_is_not_taken_for_nothing(kept: KeptFiles, storage: Storage, damage: str) -> None:
     data = DAMAGE[damage](document_of(storage))
     storage.write_document(DOCUMENT, data, replacing=None)
-    for act in (lambda: kept.of(ACME), lambda: kept.add(ACME, make_kept("acme-2.0.tar.gz"))):
+    for act in (lambda: kept.read(ACME).files, lambda: kept.add(ACME, make_kept("acme-2.0.tar.gz"))):
         with pytest.raises(UnreadableObjectError, match="put it back from a backup") as caught:
             act()
         assert caught.value.key == DOCUMENT
@@ -182,14 +182,14 @@ def test_a_document_that_would_be_too_large_to_be_read_is_not_written(kept: Kept
     kept.add(ACME, large)
     with pytest.raises(StorageError, match="no more files of 'acme' can be kept"):
         kept.add(ACME, make_kept("acme-2.0.tar.gz", yanked="x" * 1000))
-    assert kept.of(ACME) == {"acme-1.0.tar.gz": large}
+    assert kept.read(ACME).files == {"acme-1.0.tar.gz": large}
 
 
 def test_looking_costs_one_request(cloud: Cloud) -> None:
     kept = KeptFiles(S3Storage(cloud.aws, cloud.make_bucket()))
     kept.add(ACME, make_kept())
     with counting(cloud.aws.s3) as counts:
-        kept.of(ACME)
+        kept.read(ACME)
     assert counts == {"GetObject": 1}
 
 
@@ -212,4 +212,4 @@ def test_a_file_of_which_no_digest_is_known_is_not_kept(kept: KeptFiles) -> None
     file = make_kept()
     with pytest.raises(ValueError, match="sha256"):
         kept.add(ACME, replace(file, file=replace(file.file, hashes={"md5": "a" * 32})))
-    assert kept.of(ACME) == {}
+    assert kept.read(ACME).files == {}

@@ -16,7 +16,7 @@ import pytest
 from elasticpypi.catalog import KeptPage
 from elasticpypi.catalog.sqlite import SqliteCatalog
 from elasticpypi.config import Upstream, UpstreamMode
-from elasticpypi.errors import ForbiddenError, NotFoundError, StorageError, UpstreamError
+from elasticpypi.errors import CatalogError, ForbiddenError, NotFoundError, StorageError, UpstreamError
 from elasticpypi.model import Status, format_time
 from elasticpypi.names import NormalizedName
 from elasticpypi.simple import Form
@@ -396,6 +396,24 @@ def test_a_page_of_which_all_files_are_held_back_is_missing_and_says_why(place: 
     assert isinstance(found, Listing)
     with pytest.raises(NotFoundError, match=r"spam-1\.0-py3-none-any\.whl is younger than 10000 days"):
         upstreams.page(found, Form.JSON, at_most=None)
+
+
+def test_a_project_that_is_gone_stays_its_upstream_s_own_though_the_catalog_takes_no_note_of_it(
+    place: Place, upstream: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise CatalogError("database or disk is full")
+
+    with running_upstream() as second:
+        second.add(make_wheel(tmp_path, "spam", "9.0"))
+        upstreams = place.open(upstream.configured(name="first"), second.configured(name="second"))
+        assert shown(upstreams) == ONE
+        upstream.remove("spam")
+        monkeypatch.setattr(SqliteCatalog, "keep_page", refuse)
+        for _ in range(3):
+            place.clock.now += 61
+            assert is_missing(upstreams)
+        assert second.asked == []
 
 
 @pytest.mark.parametrize(

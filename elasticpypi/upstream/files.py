@@ -105,9 +105,7 @@ class UpstreamFiles:
                 f"the files of the upstream {listing.upstream.name!r} do not come through this index: {filename} is "
                 f"where the page of {listing.name!r} says"
             )
-        kept = listing.kept.get(filename)
-        is_kept = kept is not None and kept.file.sha256 == file.sha256
-        return FoundUpstreamFile(listing.upstream, listing.name, file, is_kept)
+        return FoundUpstreamFile(listing.upstream, listing.name, file, listing.keeps(file))
 
     def download(self, found: FoundUpstreamFile) -> LocalFile | SignedURL | None:
         """Say how a client gets bytes that lie here; None where they do not."""
@@ -225,7 +223,7 @@ class UpstreamFiles:
         Without its provenance, or an sdist without core metadata, a file is as good as before.
         """
         file = found.file
-        if not found.upstream.keep or file.filename in self._kept.of(found.project):
+        if not found.upstream.keep or file.filename in self._kept.read(found.project).files:
             return
         core_metadata = self._keep_core_metadata(found, deadline)
         provenance = file.provenance if self._keep_provenance(found, deadline) else None

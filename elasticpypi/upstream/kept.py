@@ -60,10 +60,6 @@ class KeptFiles:
         """
         return self._read(project)[0]
 
-    def of(self, project: NormalizedName) -> Mapping[str, KeptFile]:
-        """Return the kept files of a project by filename, likewise."""
-        return self.read(project).files
-
     def add(self, project: NormalizedName, kept: KeptFile) -> KeptFile:
         """Remember that a file is kept whose bytes lie here; return what is remembered under its name.
 

@@ -199,11 +199,6 @@ def check_shown(listing: Listing) -> None:
     )
 
 
-def describe_upstream(upstream: Upstream) -> dict[str, Any]:
-    """Return what may be told of an upstream."""
-    return {"name": upstream.name, "url": upstream.url, "mode": upstream.mode.value, "keep": upstream.keep}
-
-
 def _check(fetcher: Fetcher) -> UpstreamError | None:
     try:
         fetcher.check()

@@ -153,7 +153,9 @@ class Source:
         """
         if cached is not None:
             self._cache.forget(name)
-        gone = self._cache.gone_since(name)
+            gone: float | None = self._clock()  # whether or not the catalog could take note of it
+        else:
+            gone = self._cache.gone_since(name)
         is_its_own = gone is not None and self._clock() - gone < STALE_SECONDS
         kept = self._read_kept(name)
         listing = self._list(name, self._without_page(kept), self._clock(), kept=kept)
