@@ -443,6 +443,17 @@ def test_provenance_has_a_whole_url_by_which_clients_can_get_it(
     assert [file.get("provenance") for file in document["files"]] == [None, whole]
 
 
+def test_a_file_is_shown_as_kept_as_soon_as_it_is(place: Place, upstream: FakeUpstream) -> None:
+    upstreams = place.open(upstream.configured(keep=True))
+    before = upstreams.find(SPAM)
+    assert isinstance(before, Listing)
+    upstreams.files.bring(upstreams.files.find(before, ONE[0]))
+    after = upstreams.find(SPAM)
+    assert isinstance(after, Listing)
+    assert (list(before.kept), list(after.kept)) == ([], ONE)
+    assert upstream.paths("/simple/") == ["/simple/spam/"]
+
+
 # Who is asked ---------------------------------------------------------------------------------------------------------
 
 

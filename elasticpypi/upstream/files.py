@@ -74,13 +74,23 @@ class UpstreamFiles:
     """Gives out the files of upstreams, and keeps them. Every method may raise UnavailableError."""
 
     def __init__(
-        self, storage: Storage, kept: KeptFiles, fetchers: Callable[[Upstream], Fetcher], *, flights: Flights
+        self,
+        storage: Storage,
+        kept: KeptFiles,
+        fetchers: Callable[[Upstream], Fetcher],
+        *,
+        flights: Flights,
+        notice: Callable[[FoundUpstreamFile], None] = lambda _: None,
     ) -> None:
-        """`flights` has the places of all who wait for any upstream: a slow one takes no more threads than those."""
+        """`flights` has the places of all who wait for any upstream: a slow one takes no more threads than those.
+
+        `notice` is told of each file that has just been kept.
+        """
         self._storage = storage
         self._kept = kept
         self._fetchers = fetchers
         self._flights = flights
+        self._notice = notice
         self._recent = RecentDocuments(_RECENT_BYTES)
 
     def find(self, listing: Listing, filename: str) -> FoundUpstreamFile:
@@ -229,6 +239,7 @@ class UpstreamFiles:
         provenance = file.provenance if self._keep_provenance(found, deadline) else None
         file = replace(file, core_metadata=core_metadata, provenance=provenance)
         self._kept.add(found.project, KeptFile(found.upstream.name, file))
+        self._notice(found)
 
     def _keep_core_metadata(self, found: FoundUpstreamFile, deadline: float | None) -> bool | Mapping[str, str]:
         """Have a file's core metadata lie here, and return how it is announced from now on.

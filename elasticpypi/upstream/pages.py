@@ -55,7 +55,13 @@ class Upstreams:
             upstream.name: Fetcher(upstream, limits=limits or Limits(), clock=clock) for upstream in upstreams
         }
         kept, flights = KeptFiles(storage), Flights(MOST_ASKING, share=_share(len(upstreams)))
-        self.files = UpstreamFiles(storage, kept, lambda upstream: self._fetchers[upstream.name], flights=flights)
+        self.files = UpstreamFiles(
+            storage,
+            kept,
+            lambda upstream: self._fetchers[upstream.name],
+            flights=flights,
+            notice=lambda found: self._sources[found.upstream.name].look_again(found.project),
+        )
         self._sources = {
             upstream.name: Source(
                 upstream,

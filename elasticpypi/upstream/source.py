@@ -16,6 +16,7 @@ import orjson
 from elasticpypi.config import Upstream
 from elasticpypi.errors import UnavailableError, UpstreamError
 from elasticpypi.model import Status
+from elasticpypi.names import NormalizedName
 from elasticpypi.upstream.cached import CachedPage, PageCache
 from elasticpypi.upstream.describing import describe_listing, describe_upstream_file
 from elasticpypi.upstream.fetching import Answer, Fetcher, Unchanged
@@ -73,7 +74,7 @@ class Source:
         self._kept = kept
         self._clock = clock
         self._flights = flights
-        self._states: dict[NotOurs, _State] = {}
+        self._states: dict[NormalizedName, _State] = {}
         self._files = 0
         self._changing = threading.Lock()
 
@@ -101,7 +102,7 @@ class Source:
                 self._remember(name, state)
         return _answer(state)
 
-    def look_again(self, name: NotOurs) -> None:
+    def look_again(self, name: NormalizedName) -> None:
         """Find out anew what is shown of a project, without asking upstream again: something of it was kept."""
         with self._changing:
             state = self._states.get(name)
