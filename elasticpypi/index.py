@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from elasticpypi.aws import AWS
     from elasticpypi.backup.restoring import RestoreReport
     from elasticpypi.backup.writing import BackupReport
-    from elasticpypi.upstream.files import FoundUpstreamFile, UpstreamStream
     from elasticpypi.upstream.pages import Upstreams
+    from elasticpypi.upstream.transfers import FoundUpstreamFile, UpstreamStream
 
 __all__ = [
     "DOWNLOADS_KEPT_DAYS",

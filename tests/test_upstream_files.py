@@ -29,10 +29,11 @@ from elasticpypi.model import Status
 from elasticpypi.names import NormalizedName
 from elasticpypi.storage import LocalFile, SignedURL, Storage
 from elasticpypi.upstream.fetching import Fetcher, Limits
-from elasticpypi.upstream.files import FoundUpstreamFile, UpstreamFiles
+from elasticpypi.upstream.files import UpstreamFiles
 from elasticpypi.upstream.flights import Flights
 from elasticpypi.upstream.kept import KeptFiles
 from elasticpypi.upstream.model import HeldBack, KeptFile, Listing, UpstreamFile, UpstreamPage
+from elasticpypi.upstream.transfers import FoundUpstreamFile
 from tests.dists import make_sdist, make_wheel
 from tests.storages import ADAPTERS, objects_in, open_storage
 from tests.upstreams import WRONG_BYTES, FakeUpstream, running_upstream, send

@@ -38,9 +38,9 @@ SECRET = "s3cr3t-of-upstream"
 GOOD = "spam-1.0-py3-none-any.whl"
 FILE = f"/packages/spam/{GOOD}"
 LIMITS = Limits(
-    page_seconds=0.5,
+    page_seconds=1,
     page_bytes=1_000_000,
-    connect_seconds=0.5,
+    connect_seconds=1,
     idle_seconds=0.5,
     grace_seconds=0.5,
     least_rate=100_000,
@@ -398,7 +398,7 @@ def test_a_file_that_would_never_end_or_leads_astray_ends(
     attack: str,
     size: str,
 ) -> None:
-    monkeypatch.setattr("elasticpypi.upstream.files._MOST_FILE_BYTES", 10_000_000)  # sixteen gigabytes take a while
+    monkeypatch.setattr("elasticpypi.upstream.transfers._MOST_FILE_BYTES", 10_000_000)  # sixteen gigabytes take a while
     if size == "not said":
         del upstream.projects["spam"].files[0]["size"]
     site = open_proxy()

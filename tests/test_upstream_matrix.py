@@ -42,7 +42,7 @@ NOT_NOW: Said = (503, (), None)
 UPSTREAM_STATES = ("up", *FAILURES, *ABSENCES)
 # State of upstream -> what becomes of a name that is unknown here.
 UNKNOWN = {"up": 200, **dict.fromkeys(FAILURES, 503), **dict.fromkeys(ABSENCES, 404)}
-LIMITS = Limits(page_seconds=0.3, connect_seconds=0.3, failure_seconds=0)
+LIMITS = Limits(page_seconds=1, connect_seconds=1, failure_seconds=0)  # seconds that a busy machine keeps
 _numbers = count()
 
 

@@ -43,6 +43,15 @@ class CachedPage:
     fresh_seconds: float  # from then on
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What upstream said of a project when it was last asked."""
+
+    revision: int | None  # of the page that holds; None: that it no longer has the project, which it had
+    at: float  # seconds since 1970
+    fresh_seconds: float  # from then on
+
+
 class PageCache:
     """The pages of one upstream. What cannot be kept is served all the same."""
 
@@ -57,27 +66,16 @@ class PageCache:
         self._page_form = f"upstream.{FORMAT}.{self._place}"
         self._checked_form = f"{self._page_form}.checked"
 
-    def checked(self, name: NotOurs) -> tuple[int, float, float] | None:
-        """Return of what is kept its revision, when it was checked, and for how long it is fresh, with a small read."""
+    def checked(self, name: NotOurs) -> Checked | None:
+        """Return when upstream last spoke of a project, with a small read; None where nobody remembers that."""
         kept = self._catalog.page(name, self._checked_form)
-        if kept is None or not kept.body:
-            return None
-        revision, checked, fresh_seconds = orjson.loads(kept.body)
-        return (revision, checked, fresh_seconds) if revision else None
-
-    def gone_since(self, name: NotOurs) -> float | None:
-        """Return when upstream said that it no longer has a project that it had; None where it has not."""
-        kept = self._catalog.page(name, self._checked_form)
-        if kept is None or not kept.body:
-            return None
-        revision, since, _ = orjson.loads(kept.body)
-        return None if revision else since
+        return None if kept is None or not kept.body else Checked(*orjson.loads(kept.body))
 
     def find(self, name: NotOurs) -> CachedPage | None:
         """Return what is kept; None where nothing is, or what is there belongs to another time."""
         checked = self.checked(name)
         kept = None if checked is None else self._catalog.page(name, self._page_form)
-        if checked is None or kept is None or kept.revision != checked[0]:
+        if checked is None or kept is None or kept.revision != checked.revision:
             return None
         body = self._read(name, kept)
         try:
@@ -85,7 +83,7 @@ class PageCache:
             if document is None or document["url"] != self._place:
                 return None
             validators = Validators(document["etag"], document["modified"])
-            return CachedPage(load_page(document["page"]), validators, *checked)
+            return CachedPage(load_page(document["page"]), validators, kept.revision, checked.at, checked.fresh_seconds)
         except (ValueError, KeyError, TypeError, OSError, EOFError, zlib.error) as error:
             _log.warning("a page of an upstream that is kept cannot be read, and is asked for again: %s", error)
             return None
@@ -105,7 +103,7 @@ class PageCache:
             return cached
         try:
             self._catalog.keep_page(name, self._page_form, self._write(name, cached.revision, body))
-            self._keep_checked(name, cached)
+            self._keep_checked(name, Checked(cached.revision, now, fresh_seconds))
         except (CatalogError, StorageError) as error:  # a reader needs no room on a disk that is full
             _log.warning("a page of an upstream was not kept: %s", error)
         return cached
@@ -114,22 +112,21 @@ class PageCache:
         """Remember that upstream has just said that a page has not changed."""
         confirmed = CachedPage(cached.page, cached.validators, cached.revision, self._clock(), fresh_seconds)
         try:
-            self._keep_checked(name, confirmed)
+            self._keep_checked(name, Checked(confirmed.revision, confirmed.checked, fresh_seconds))
         except CatalogError as error:
             _log.warning("it was not kept that a page of an upstream is unchanged: %s", error)
         return confirmed
 
     def forget(self, name: NotOurs) -> None:
         """Forget a page: upstream has said that it has no such project."""
-        now = self._clock()
         try:
-            self._catalog.keep_page(name, self._checked_form, KeptPage(int(now * 1_000_000), orjson.dumps([0, now, 0])))
+            self._keep_checked(name, Checked(None, self._clock(), 0))
         except CatalogError as error:
             _log.warning("a page that an upstream no longer has was not forgotten: %s", error)
 
-    def _keep_checked(self, name: NotOurs, cached: CachedPage) -> None:
-        body = orjson.dumps([cached.revision, cached.checked, cached.fresh_seconds])
-        self._catalog.keep_page(name, self._checked_form, KeptPage(int(cached.checked * 1_000_000), body))
+    def _keep_checked(self, name: NotOurs, checked: Checked) -> None:
+        body = orjson.dumps([checked.revision, checked.at, checked.fresh_seconds])
+        self._catalog.keep_page(name, self._checked_form, KeptPage(int(checked.at * 1_000_000), body))
 
     def _write(self, name: NotOurs, revision: int, body: bytes) -> KeptPage:
         """Return what the catalog is to keep, having written to the storage what is too large for it."""

@@ -1,8 +1,4 @@
-"""The files of upstreams that come through us, each held against the sha256 on its page.
-
-Nobody gets the whole of a wrong file: its last piece waits until all of it is proven. Keeping a file is what a client
-never suffers from: it gets the file even where the storage has no room for it.
-"""
+"""The files of upstreams that come through us: found, given out, kept, with what lies beside them."""
 
 from __future__ import annotations
 
@@ -10,11 +6,9 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Self
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import orjson
@@ -33,41 +27,21 @@ from elasticpypi.errors import (
 )
 from elasticpypi.metadata import read_core_metadata
 from elasticpypi.model import Status
-from elasticpypi.names import Kind, NormalizedName, parse_filename
-from elasticpypi.storage import Incoming, LocalFile, SignedURL, Storage
+from elasticpypi.names import Kind, parse_filename
+from elasticpypi.storage import LocalFile, SignedURL, Storage
 from elasticpypi.upstream.fetching import Download, Fetcher
 from elasticpypi.upstream.flights import Flights
-from elasticpypi.upstream.kept import KeptFiles, core_metadata_key, file_key, provenance_key
+from elasticpypi.upstream.kept import KeptFiles, core_metadata_key, provenance_key
 from elasticpypi.upstream.model import HeldBack, KeptFile, Listing, UpstreamFile
 from elasticpypi.upstream.recent import RecentDocuments
+from elasticpypi.upstream.transfers import Copy, FoundUpstreamFile, Proof, UpstreamStream, publish, refuse_bytes
 
-_MOST_FILE_BYTES = 16 * 2**30  # where the page does not say how many there are
 _MOST_CORE_METADATA_BYTES = 5 * 2**20
 _MOST_PROVENANCE_BYTES = 10 * 2**20
 _RECENT_BYTES = 8 * 2**20  # of core metadata, in each process: what a resolver asks for, others ask for as well
 _LEAST_SECONDS = 1.0  # that have to be left where a document is asked for
 _is_sha256 = re.compile(r"[0-9a-f]{64}").fullmatch
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class FoundUpstreamFile:
-    """A file of an upstream that clients may have, and that comes through us."""
-
-    upstream: Upstream
-    project: NormalizedName
-    file: UpstreamFile
-    is_kept: bool  # whether its bytes lie here for good
-
-    @property
-    def sha256(self) -> str:
-        """The digest of its bytes."""
-        return self.file.hashes["sha256"]
-
-    @property
-    def key(self) -> str:
-        """Where its bytes lie, should they lie here."""
-        return file_key(self.project, self.sha256, self.file.filename)
 
 
 class UpstreamFiles:
@@ -174,9 +148,9 @@ class UpstreamFiles:
 
     def _pass_on(self, found: FoundUpstreamFile, stream: UpstreamStream) -> Generator[bytes, None, None]:
         """Yield a file piece by piece, and keep it when all of it has passed, even if nobody asks for an end."""
-        proof, is_whole = _Proof(found), False
+        proof, is_whole = Proof(found), False
         storage = self._storage if found.upstream.keep else None
-        with self._begun(found) as download, _Copy(storage, found) as copy:
+        with self._begun(found) as download, Copy(storage, found) as copy:
             stream.size = proof.agree(download.size)
             try:
                 for piece in proof.pieces(download.pieces()):
@@ -188,14 +162,14 @@ class UpstreamFiles:
                     self._try_to_remember(found)
 
     def _copy(self, found: FoundUpstreamFile, deadline: float | None, progress: Callable[[int], None] | None) -> None:
-        proof = _Proof(found)
+        proof = Proof(found)
         with self._begun(found, until=deadline) as download, self._storage.receive() as incoming:
             proof.agree(download.size)
             for piece in proof.pieces(download.pieces()):
                 incoming.write(piece)
                 if progress is not None:
                     progress(len(piece))
-            _publish(incoming, found)
+            publish(incoming, found)
 
     @contextmanager
     def _begun(self, found: FoundUpstreamFile, *, until: float | None = None) -> Iterator[Download]:
@@ -318,7 +292,7 @@ class UpstreamFiles:
             raise UpstreamError(found.upstream.name, f"has no core metadata for {filename}, though its page says so")
         sha256 = hashlib.sha256(data).hexdigest()
         if announced not in (None, sha256):
-            raise _other_bytes(found, "the core metadata of ", came=sha256, announced=announced)
+            raise refuse_bytes(found, "the core metadata of ", came=sha256, announced=announced)
         return data
 
     def _fetch_provenance(self, found: FoundUpstreamFile) -> bytes:
@@ -355,117 +329,6 @@ class UpstreamFiles:
             _log.warning("a document of an upstream was not kept: %s", error)
 
 
-class UpstreamStream:
-    """A file on its way to a client, who gets the last piece when all of it is proven. The caller closes it."""
-
-    def __init__(
-        self,
-        found: FoundUpstreamFile,
-        pass_on: Callable[[FoundUpstreamFile, UpstreamStream], Generator[bytes, None, None]],
-    ) -> None:
-        self.size: int | None = None  # bytes; None: nobody says
-        self._pieces = pass_on(found, self)
-        # What cannot be had at all, or is wrong and small, is an error before an answer has begun.
-        self._first: bytes | None = next(self._pieces, None)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        """Return the next piece; raise UpstreamError where nothing good can come any more."""
-        first, self._first = self._first, None
-        return next(self._pieces) if first is None else first
-
-    def close(self) -> None:
-        """Give back what it holds; what has not passed whole leaves no trace."""
-        self._pieces.close()
-
-
-class _Proof:
-    """Holds the bytes that come against what the page says of them."""
-
-    def __init__(self, found: FoundUpstreamFile) -> None:
-        self.is_given = False
-        self._found = found
-        self._digest = hashlib.sha256()
-        self._size = 0
-
-    def agree(self, size: int | None) -> int | None:
-        """Return how many bytes there are, given what upstream says as it begins to send; None: nobody says."""
-        announced = self._found.file.size
-        if announced is not None and size not in (None, announced):
-            raise UpstreamError(
-                self._found.upstream.name,
-                f"is about to send {size} bytes for {self._found.file.filename}, and its page says {announced}",
-            )
-        return size if announced is None else announced
-
-    def pieces(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield what comes; the last piece when the proof is given, else raise UpstreamError in its place."""
-        waiting = b""
-        most = _MOST_FILE_BYTES if self._found.file.size is None else self._found.file.size
-        for piece in pieces:
-            self._digest.update(piece)
-            self._size += len(piece)
-            if self._size > most:
-                break
-            if waiting and piece:
-                yield waiting
-            waiting = piece or waiting
-        self._check()
-        self.is_given = True
-        if waiting:
-            yield waiting
-
-    def _check(self) -> None:
-        sha256, size = self._digest.hexdigest(), self._found.file.size
-        if sha256 != self._found.sha256 or size not in (None, self._size):
-            raise _other_bytes(self._found, came=f"{sha256} ({self._size} bytes)", announced=self._found.sha256)
-
-
-class _Copy:
-    """What passes by, on its way into the storage; should it fail there, then no copy is made, and that is all."""
-
-    def __init__(self, storage: Storage | None, found: FoundUpstreamFile) -> None:
-        """Without a storage nothing is copied."""
-        self._storage = storage
-        self._found = found
-        self._incoming: Incoming | None = None
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        if self._storage is not None:
-            with self._giving_up():
-                self._incoming = self._stack.enter_context(self._storage.receive())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stack.close()
-
-    def write(self, piece: bytes) -> None:
-        if self._incoming is not None:
-            with self._giving_up():
-                self._incoming.write(piece)
-
-    def publish(self) -> bool:
-        """Give the bytes their place; whether they lie there now."""
-        if self._incoming is not None:
-            with self._giving_up():
-                _publish(self._incoming, self._found)
-        return self._incoming is not None
-
-    @contextmanager
-    def _giving_up(self) -> Iterator[None]:
-        try:
-            yield
-        except StorageError as error:
-            _log.warning("%s is not kept this time: %s", self._found.file.filename, error)
-            self._incoming = None
-            self._stack.close()  # which makes room, too
-
-
 def core_metadata_sha256(file: UpstreamFile) -> str | None:
     """Return the digest that is announced for a file's core metadata; None where none is, or none that could be."""
     sha256 = None if isinstance(file.core_metadata, bool) else file.core_metadata.get("sha256")
@@ -475,27 +338,6 @@ def core_metadata_sha256(file: UpstreamFile) -> str | None:
 def _check_time(found: FoundUpstreamFile, deadline: float | None) -> None:
     if deadline is not None and deadline - time.monotonic() < _LEAST_SECONDS:
         raise UpstreamError(found.upstream.name, "is not asked for it: there is no time left")
-
-
-def _publish(incoming: Incoming, found: FoundUpstreamFile) -> None:
-    try:
-        incoming.publish(found.key)
-    except ConflictError:
-        _log.debug("%s lies there already", found.key)  # the same bytes, as the key says
-
-
-def _other_bytes(found: FoundUpstreamFile, what: str = "", *, came: str, announced: str | None) -> UpstreamError:
-    """Tell the log of bytes that are not what the page says; return what everybody else is told."""
-    filename, upstream = found.file.filename, found.upstream.name
-    _log.warning(
-        "the upstream %r has sent other bytes for %s%s: sha256 %s instead of %s",
-        upstream,
-        what,
-        filename,
-        came,
-        announced,
-    )
-    return UpstreamError(upstream, f"has sent other bytes than its page says for {what}{filename}")
 
 
 def say_why(held: HeldBack) -> str:

@@ -126,8 +126,10 @@ class Source:
         if cached is None:
             return self._cache.find(name)
         checked = self._cache.checked(name)
-        if checked is None or checked[0] == cached.revision:
-            return cached if checked is None else replace(cached, checked=checked[1], fresh_seconds=checked[2])
+        if checked is None:
+            return cached
+        if checked.revision == cached.revision:
+            return replace(cached, checked=checked.at, fresh_seconds=checked.fresh_seconds)
         return self._cache.find(name) or cached
 
     def _ask(self, name: NotOurs, cached: CachedPage | None) -> _State:
@@ -154,13 +156,15 @@ class Source:
         """
         if cached is not None:
             self._cache.forget(name)
-            gone: float | None = self._clock()  # whether or not the catalog could take note of it
-        else:
-            gone = self._cache.gone_since(name)
-        is_its_own = gone is not None and self._clock() - gone < STALE_SECONDS
+        is_its_own = cached is not None or self._was_here(name)  # also where the catalog could take no note of it
         kept = self._read_kept(name)
         listing = self._list(name, self._without_page(kept), self._clock(), kept=kept)
         return _State(self._clock() + _MISSING_SECONDS, listing if listing.kept or is_its_own else None)
+
+    def _was_here(self, name: NotOurs) -> bool:
+        """Whether upstream had a project a short while ago that it no longer has."""
+        checked = self._cache.checked(name)
+        return checked is not None and checked.revision is None and self._clock() - checked.at < STALE_SECONDS
 
     def _read(self, name: NotOurs, answer: Answer) -> UpstreamPage:
         from elasticpypi.upstream.reading import read_page  # which a page that is cached does without
