@@ -101,7 +101,8 @@ def contacted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def announce_provenance(upstream: FakeUpstream, url: str | None = None) -> None:
     """Let the good file have its provenance, at a URL (None: beside the file)."""
     path = f"/files/{GOOD}.provenance"
-    upstream.documents[path] = Sent(b'{"version": 1}', "application/vnd.pypi.integrity.v1+json")
+    document = json.dumps({"version": 1, "padding": "x" * 100}).encode()  # which takes a drip some seconds
+    upstream.documents[path] = Sent(document, "application/vnd.pypi.integrity.v1+json")
     upstream.projects["spam"].files[0]["provenance"] = url or upstream.base + path
 
 
